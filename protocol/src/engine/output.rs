@@ -1,0 +1,99 @@
+//! What the Engine wants done, in this order.
+
+use bytes::Bytes;
+
+use super::command::{Answer, CommandError};
+use super::input::{CommandId, LinkId};
+use crate::id::{AccountId, Address, ConversationId, DeviceId, DirectoryKey};
+use crate::record::{Change, Event};
+
+/// One effect. All outputs are one stream: the driver makes a [`Persist`](Output::Persist) durable before it releases
+/// anything that stands behind it. Only [`Dial`](Output::Dial), [`Find`](Output::Find) and
+/// [`Transient`](Output::Transient) may overtake.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Write these changes as one batch, durably, then call `Engine::persisted(n)`.
+    Persist {
+        /// Number of the batch, ascending.
+        n: u64,
+        /// All or none of them.
+        changes: Vec<Change>,
+    },
+    /// Send a frame over a link; drop it if the link is gone.
+    Send {
+        /// To this device,
+        peer: DeviceId,
+        /// over this link.
+        link: LinkId,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Answer a command.
+    Answer {
+        /// The command.
+        id: CommandId,
+        /// Its result.
+        result: Result<Answer, CommandError>,
+    },
+    /// Tell programs; the event is stored by a `Persist` before it.
+    Event(Event),
+    /// Tell programs of something that is not stored.
+    Transient(Transient),
+    /// Try to reach a device at these addresses, and by what the network knows of it.
+    Dial {
+        /// The device.
+        peer: DeviceId,
+        /// Best first; may be empty.
+        addresses: Vec<Address>,
+    },
+    /// Close every connection with a device and refuse new ones.
+    Refuse {
+        /// The device.
+        peer: DeviceId,
+    },
+    /// Stop refusing a device.
+    Admit {
+        /// The device.
+        peer: DeviceId,
+    },
+    /// Keep this record in the directory: publish now and whenever the network's own schedule says so.
+    Provide {
+        /// Where.
+        key: DirectoryKey,
+        /// At most [`limits::DIRECTORY_RECORD`](crate::limits::DIRECTORY_RECORD) bytes.
+        record: Bytes,
+        /// Milliseconds until it ends.
+        ttl: u64,
+    },
+    /// Stop keeping a record.
+    Withdraw {
+        /// Where.
+        key: DirectoryKey,
+    },
+    /// Search the directory.
+    Find {
+        /// Where.
+        key: DirectoryKey,
+    },
+}
+
+/// Happenings that are told and forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transient {
+    /// A contact came on-line (some device is connected) or went.
+    Online {
+        /// Who.
+        account: AccountId,
+        /// Connected now.
+        online: bool,
+    },
+    /// A contact is typing, or stopped.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        account: AccountId,
+        /// Typing now.
+        active: bool,
+    },
+}

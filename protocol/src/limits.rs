@@ -1,0 +1,125 @@
+//! Every bound of the protocol in one place. Sizes are bytes, durations milliseconds unless the name says otherwise.
+
+/// Longest text of one message (UTF-8 bytes).
+pub const TEXT: usize = 16 * 1024;
+/// Longest canonical encoding of one [entry](crate::entry): the text and its frame.
+pub const ENTRY: usize = TEXT + 4 * 1024;
+/// Longest display name (UTF-8 bytes).
+pub const NAME: usize = 48;
+/// Longest "about" line of a profile (UTF-8 bytes).
+pub const ABOUT: usize = 256;
+/// Longest emoji sequence of a reaction (UTF-8 bytes).
+pub const REACTION: usize = 64;
+/// Reactions kept per entry.
+pub const REACTIONS_PER_ENTRY: usize = 64;
+/// Longest sealed envelope; larger content is not a message.
+pub const ENVELOPE: usize = 64 * 1024;
+/// Longest frame on a held link.
+pub const FRAME: usize = ENVELOPE + 1024;
+/// Longest binary multiaddr.
+pub const ADDRESS: usize = 128;
+/// Addresses kept or published per device.
+pub const ADDRESSES: usize = 8;
+/// Addresses in an invite.
+pub const INVITE_ADDRESSES: usize = 4;
+/// Longest address in an invite.
+pub const INVITE_ADDRESS: usize = 64;
+/// Relays of an account or invite.
+pub const RELAYS: usize = 3;
+/// Members who can admit, in an invite with a group seat.
+pub const INVITE_ADMITTERS: usize = 3;
+/// Longest invite in binary form.
+pub const INVITE: usize = 2048;
+/// Devices of one account.
+pub const DEVICES: usize = 8;
+/// Longest encoded device certificate.
+pub const CERTIFICATE: usize = 512;
+/// Longest encoded device list.
+pub const DEVICE_LIST: usize = 256 + DEVICES * CERTIFICATE;
+/// Longest encoded prekey bundle (X-Wing key 1,216 B).
+pub const BUNDLE: usize = 4096;
+/// Longest directory record.
+pub const DIRECTORY_RECORD: usize = 4096;
+/// Parents named by one entry, and heads kept of one conversation.
+pub const PARENTS: usize = 8;
+/// Ranges beyond the gapless part in one frontier.
+pub const RANGES: usize = 64;
+/// Frontiers in one frame.
+pub const FRONTIERS: usize = 64;
+/// Ids in one acknowledgement frame.
+pub const ACKS: usize = 512;
+/// Entries asked for in one repair or gap request.
+pub const REQUESTED: usize = 64;
+/// Old sessions kept for receiving, per device.
+pub const SESSIONS: usize = 6;
+/// Envelopes on the way to one device and not yet acknowledged.
+pub const IN_FLIGHT: usize = 256;
+/// Bytes on the way to one device and not yet acknowledged.
+pub const IN_FLIGHT_BYTES: usize = 1024 * 1024;
+/// Envelopes held at a hole, per device.
+pub const HELD: usize = 512;
+/// Bytes held at a hole, per device.
+pub const HELD_BYTES: usize = 2 * 1024 * 1024;
+/// How long an envelope waits at a hole before the receiver steps past it.
+pub const HOLE_WAIT: u64 = 30_000;
+/// A message that no device confirmed within this time expires.
+pub const MESSAGE_TTL: u64 = 30 * DAY;
+/// Ciphertext hashes are remembered this long.
+pub const SEEN_TTL: u64 = 61 * DAY;
+/// A prekey bundle is valid this long.
+pub const BUNDLE_TTL: u64 = 14 * DAY;
+/// A prekey bundle is renewed at this age.
+pub const BUNDLE_RENEW: u64 = 7 * DAY;
+/// A signed prekey's secret outlives its bundle by this.
+pub const PREKEY_GRACE: u64 = 31 * DAY;
+/// A session is replaced by a fresh post-quantum one at this age.
+pub const SESSION_AGE: u64 = 7 * DAY;
+/// A device list is valid this long.
+pub const DEVICE_LIST_TTL: u64 = 90 * DAY;
+/// Receipts of one device are joined for this long under load.
+pub const RECEIPT_JOIN: u64 = 50;
+/// Least time between two repairs asked of, or served to, one device.
+pub const REPAIR_INTERVAL: u64 = 60_000;
+/// Longest pause between two attempts to reach a device.
+pub const BACKOFF_MAX: u64 = 10 * MINUTE;
+/// First pause between two attempts to reach a device.
+pub const BACKOFF_MIN: u64 = 1_000;
+/// A wall clock that moved this much more or less than the monotonic one is not believed.
+pub const CLOCK_JUMP: u64 = DAY;
+/// Stored API events: at most this many,
+pub const EVENTS: u64 = 100_000;
+/// and at most this old.
+pub const EVENTS_TTL: u64 = 30 * DAY;
+/// Steps kept of one journey.
+pub const STEPS: usize = 16;
+/// Weekly directory keys given to a contact at a time.
+pub const WEEK_KEYS: usize = 52;
+/// Weekly directory keys are topped up below this.
+pub const WEEK_KEYS_LOW: usize = 26;
+/// Live invites of one account.
+pub const INVITES: usize = 256;
+/// Longest life of an invite.
+pub const INVITE_TTL: u64 = 365 * DAY;
+/// An acceptance that came in time is honoured this long after the invite's expiry.
+pub const INVITE_GRACE: u64 = 30 * DAY;
+/// Contacts of one account.
+pub const CONTACTS: usize = 4096;
+/// Unpersisted bytes above which the Engine takes no input.
+pub const UNPERSISTED: usize = 4 * 1024 * 1024;
+/// Journey-changing work done in one turn, in rows.
+pub const ROWS_PER_TURN: usize = 256;
+/// A directory record is published again at this age.
+pub const DIRECTORY_REPUBLISH: u64 = 6 * HOUR;
+/// A directory record is valid this long.
+pub const DIRECTORY_TTL: u64 = 48 * HOUR;
+
+/// One second.
+pub const SECOND: u64 = 1_000;
+/// One minute.
+pub const MINUTE: u64 = 60 * SECOND;
+/// One hour.
+pub const HOUR: u64 = 60 * MINUTE;
+/// One day.
+pub const DAY: u64 = 24 * HOUR;
+/// One week.
+pub const WEEK: u64 = 7 * DAY;
