@@ -46,6 +46,8 @@ pub const PARENTS: usize = 8;
 pub const RANGES: usize = 64;
 /// Frontiers in one frame.
 pub const FRONTIERS: usize = 64;
+/// Streams of one conversation; older ones than these are no more asked about.
+pub const STREAMS: usize = 64;
 /// Ids in one acknowledgement frame.
 pub const ACKS: usize = 512;
 /// Entries asked for in one repair or gap request.
@@ -60,6 +62,8 @@ pub const IN_FLIGHT_BYTES: usize = 1024 * 1024;
 pub const HELD: usize = 512;
 /// Bytes held at a hole, per device.
 pub const HELD_BYTES: usize = 2 * 1024 * 1024;
+/// How long a missing entry may be on its way before it is asked for.
+pub const GAP_WAIT: u64 = 3_000;
 /// How long an envelope waits at a hole before the receiver steps past it.
 pub const HOLE_WAIT: u64 = 30_000;
 /// A message that no device confirmed within this time expires.

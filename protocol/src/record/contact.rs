@@ -106,13 +106,13 @@ pub struct Peer {
     pub week_keys: Vec<[u8; 32]>,
     /// Highest directory sequence number accepted.
     pub directory_seq: u64,
-    /// It has the newest of our name, list, rights and weeks up to this many weeks ahead.
+    /// It was given our weekly directory keys up to this week (exclusive).
     pub weeks_given_until: u64,
     /// When we last asked it for a repair.
     pub repair_asked: Option<Wall>,
     /// When we last served it a repair.
     pub repair_served: Option<Wall>,
-    /// The name it had when it joined its account, for notices.
+    /// When it was first seen.
     pub first_seen: Wall,
 }
 

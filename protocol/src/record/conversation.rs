@@ -16,6 +16,8 @@ pub struct Conversation {
     pub with: AccountId,
     /// Our own stream in it, once we wrote.
     pub own_stream: Option<StreamId>,
+    /// All streams seen in it, oldest first.
+    pub streams: Vec<StreamId>,
     /// Newest entries that no known entry names as parent.
     pub heads: Vec<Head>,
     /// Order of the newest visible entry.

@@ -142,8 +142,6 @@ pub struct Job {
     pub ttl: u64,
     /// The envelope, once sealed: encrypted once per device.
     pub sealed: Option<Sealed>,
-    /// Acknowledged by the device; waiting for its receipt.
-    pub acked: bool,
 }
 
 /// A device's queue.
@@ -157,10 +155,6 @@ pub struct Outbox {
     pub open: u64,
     /// Place of the next job.
     pub next_seq: u64,
-    /// Attempts to reach the device since it was last connected.
-    pub attempts: u32,
-    /// When to try next.
-    pub next_attempt: Wall,
 }
 
 /// What a device says it has of one of our streams: the proof behind ticks.

@@ -242,4 +242,44 @@ impl KeyRange {
             _ => false,
         }
     }
+
+    /// The first and the last key that can lie in the range.
+    #[must_use]
+    pub(crate) fn bounds(&self) -> (Key, Key) {
+        const LOW: [u8; 32] = [0; 32];
+        const HIGH: [u8; 32] = [0xff; 32];
+        match self {
+            Self::Contacts => (Key::Contact(AccountId(LOW)), Key::Contact(AccountId(HIGH))),
+            Self::DeviceLists => (Key::DeviceList(AccountId(LOW)), Key::DeviceList(AccountId(HIGH))),
+            Self::Invites => (Key::Invite(InviteId([0; 8])), Key::Invite(InviteId([0xff; 8]))),
+            Self::Sessions(device) => {
+                (Key::Session(*device, SessionId([0; 16])), Key::Session(*device, SessionId([0xff; 16])))
+            }
+            Self::Prekeys => (Key::Prekey(0), Key::Prekey(u32::MAX)),
+            Self::Replays => (Key::Replay(LOW), Key::Replay(HIGH)),
+            Self::Seen => (Key::Seen(EnvelopeId([0; 16])), Key::Seen(EnvelopeId([0xff; 16]))),
+            Self::Conversations => {
+                (Key::Conversation(ConversationId(LOW)), Key::Conversation(ConversationId(HIGH)))
+            }
+            Self::Streams => (Key::Stream(StreamId([0; 16])), Key::Stream(StreamId([0xff; 16]))),
+            Self::Entries => (Key::Entry(EntryId(LOW)), Key::Entry(EntryId(HIGH))),
+            Self::StreamEntries(stream) => (
+                Key::StreamEntry(*stream, 0, EntryId(LOW)),
+                Key::StreamEntry(*stream, u64::MAX, EntryId(HIGH)),
+            ),
+            Self::StreamNumber(stream, number) => (
+                Key::StreamEntry(*stream, *number, EntryId(LOW)),
+                Key::StreamEntry(*stream, *number, EntryId(HIGH)),
+            ),
+            Self::Annotations(entry) => {
+                (Key::Annotation(*entry, EntryId(LOW)), Key::Annotation(*entry, EntryId(HIGH)))
+            }
+            Self::Deliveries(entry) => {
+                (Key::Delivery(*entry, DeviceId(LOW)), Key::Delivery(*entry, DeviceId(HIGH)))
+            }
+            Self::Outboxes => (Key::Outbox(DeviceId(LOW)), Key::Outbox(DeviceId(HIGH))),
+            Self::Jobs(device) => (Key::Job(*device, 0), Key::Job(*device, u64::MAX)),
+            Self::Events => (Key::Event(0), Key::Event(u64::MAX)),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Reading rows, and the overlay of rows that are not on disk yet.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use thiserror::Error;
 
@@ -33,10 +34,28 @@ pub trait Reader: Send {
 }
 
 /// Rows as they will be once everything handed out is on disk: the store's rows under the changes not yet persisted.
+///
+/// Changes are collected in one open batch; [`Overlay::seal`] closes it, [`Overlay::abandon`] takes it back.
 pub struct Overlay {
     base: Box<dyn Reader>,
-    changed: BTreeMap<Key, (u64, Option<Row>)>,
-    batches: VecDeque<(u64, Vec<Key>, usize)>,
+    changed: BTreeMap<Key, Version>,
+    sealed: VecDeque<Batch>,
+    open: Batch,
+    undo: Vec<(Key, Option<Version>)>,
+    bytes: usize,
+}
+
+/// The newest value of a key, and the batch that holds it.
+#[derive(Clone)]
+struct Version {
+    batch: u64,
+    row: Option<Row>,
+}
+
+#[derive(Default)]
+struct Batch {
+    n: u64,
+    keys: Vec<Key>,
     bytes: usize,
 }
 
@@ -50,10 +69,11 @@ impl std::fmt::Debug for Overlay {
 }
 
 impl Overlay {
-    /// An empty overlay over a store.
+    /// An empty overlay over a store. Batches are numbered from 1.
     #[must_use]
     pub fn new(base: Box<dyn Reader>) -> Self {
-        Self { base, changed: BTreeMap::new(), batches: VecDeque::new(), bytes: 0 }
+        let open = Batch { n: 1, ..Batch::default() };
+        Self { base, changed: BTreeMap::new(), sealed: VecDeque::new(), open, undo: Vec::new(), bytes: 0 }
     }
 
     /// The row under a key, as this kind of record.
@@ -62,7 +82,7 @@ impl Overlay {
     /// [`ReadError`] as for [`Reader::get`]; also if the row is of another kind.
     pub fn get<T: Record>(&self, key: &Key) -> Result<Option<T>, ReadError> {
         let row = match self.changed.get(key) {
-            Some((_, row)) => row.clone(),
+            Some(version) => version.row.clone(),
             None => self.base.get(key)?,
         };
         row.map(|row| T::from_row(row).ok_or_else(|| ReadError::Damaged(key.clone()))).transpose()
@@ -79,18 +99,22 @@ impl Overlay {
         limit: usize,
     ) -> Result<Vec<T>, ReadError> {
         let mut rows = BTreeMap::new();
+        let (first, last) = range.bounds();
+        // a start behind the end would panic
+        let after_inside = after.filter(|after| **after >= first && **after <= last);
+        let from = after_inside.map_or(Bound::Included(&first), Bound::Excluded);
+        let changed =
+            || self.changed.range((from, Bound::Included(&last))).filter(|(key, _)| range.contains(key));
         // rows that the overlay hides must not use up the limit
-        let hidden = self.changed.keys().filter(|key| range.contains(key)).count();
+        let hidden = changed().filter(|(_, version)| version.row.is_none()).count();
         for row in self.base.range(range, after, limit.saturating_add(hidden))? {
             rows.insert(row.key(), row);
         }
-        for (key, (_, row)) in &self.changed {
-            if range.contains(key) && after.is_none_or(|after| key > after) {
-                match row {
-                    Some(row) => rows.insert(key.clone(), row.clone()),
-                    None => rows.remove(key),
-                };
-            }
+        for (key, version) in changed() {
+            match &version.row {
+                Some(row) => rows.insert(key.clone(), row.clone()),
+                None => rows.remove(key),
+            };
         }
         rows.into_iter()
             .take(limit)
@@ -104,28 +128,58 @@ impl Overlay {
         self.base.as_ref()
     }
 
-    /// Lays batch `n` on top.
-    pub fn push(&mut self, n: u64, changes: &[Change], bytes: usize) {
-        let mut keys = Vec::with_capacity(changes.len());
-        for change in changes {
-            let (key, row) = match change {
-                Change::Put(row) => (row.key(), Some(row.clone())),
-                Change::Delete(key) => (key.clone(), None),
-            };
-            self.changed.insert(key.clone(), (n, row));
-            keys.push(key);
+    /// Writes or removes a row in the open batch. `bytes` estimates what it weighs.
+    pub fn set(&mut self, key: Key, row: Option<Row>, bytes: usize) {
+        let version = Version { batch: self.open.n, row };
+        let before = self.changed.insert(key.clone(), version);
+        if before.as_ref().is_none_or(|before| before.batch != self.open.n) {
+            self.open.keys.push(key.clone());
+            self.open.bytes = self.open.bytes.saturating_add(bytes);
         }
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.batches.push_back((n, keys, bytes));
+        self.undo.push((key, before));
+    }
+
+    /// Closes the open batch: its number and changes, or `None` if it is empty.
+    pub fn seal(&mut self) -> Option<(u64, Vec<Change>)> {
+        self.undo.clear();
+        if self.open.keys.is_empty() {
+            return None;
+        }
+        let next = Batch { n: self.open.n.saturating_add(1), ..Batch::default() };
+        let batch = std::mem::replace(&mut self.open, next);
+        let changes = batch
+            .keys
+            .iter()
+            .filter_map(|key| {
+                let version = self.changed.get(key)?;
+                Some(version.row.clone().map_or_else(|| Change::Delete(key.clone()), Change::Put))
+            })
+            .collect();
+        let n = batch.n;
+        self.bytes = self.bytes.saturating_add(batch.bytes);
+        self.sealed.push_back(batch);
+        Some((n, changes))
+    }
+
+    /// Takes the open batch back, as if nothing had been set.
+    pub fn abandon(&mut self) {
+        while let Some((key, before)) = self.undo.pop() {
+            match before {
+                Some(version) => self.changed.insert(key, version),
+                None => self.changed.remove(&key),
+            };
+        }
+        self.open.keys.clear();
+        self.open.bytes = 0;
     }
 
     /// Batches up to `n` are on disk: their rows are read from the store from now on.
     pub fn persisted(&mut self, n: u64) {
-        while self.batches.front().is_some_and(|(batch, _, _)| *batch <= n) {
-            let Some((batch, keys, bytes)) = self.batches.pop_front() else { break };
-            self.bytes = self.bytes.saturating_sub(bytes);
-            for key in keys {
-                if self.changed.get(&key).is_some_and(|(newest, _)| *newest == batch) {
+        while self.sealed.front().is_some_and(|batch| batch.n <= n) {
+            let Some(batch) = self.sealed.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(batch.bytes);
+            for key in batch.keys {
+                if self.changed.get(&key).is_some_and(|newest| newest.batch == batch.n) {
                     self.changed.remove(&key);
                 }
             }

@@ -29,6 +29,8 @@ pub struct Session {
     pub start: Option<Bytes>,
     /// A newer session has replaced it: receive only.
     pub retired: bool,
+    /// The other side cannot open what was sealed in it: seal such envelopes anew.
+    pub broken: bool,
 }
 
 /// One of our own prekey bundles with its secrets.
