@@ -1,0 +1,1 @@
+//! A peer that keeps no rule. To come.

@@ -1,0 +1,197 @@
+//! What the command line says when something is wrong, and the exit codes scripts rely on.
+
+use kith_tests::{Person, meet, two_friends};
+
+#[test]
+fn an_empty_folder_says_how_to_begin() {
+    let nobody = Person::stranger("Nobody");
+    for args in [
+        ["run"].as_slice(),
+        &["status"],
+        &["contacts"],
+        &["invite"],
+        &["history", "Ana"],
+        &["send", "Ana", "hi"],
+        &["accept", "KITH:AAAA"],
+    ] {
+        let answer = nobody.kith(args).failed(1);
+        assert!(answer.stderr.contains("kith init --name"), "{args:?}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn a_second_init_changes_nothing() {
+    let ana = Person::new("Ana");
+    ana.kith(&["init", "--name", "Other", "--key", "file"]).failed(1);
+    assert_eq!(ana.kith(&["profile"]).ok().object()["name"], "Ana");
+}
+
+#[test]
+fn the_words_of_an_account_go_to_a_new_file_that_only_its_owner_reads() {
+    use std::os::unix::fs::PermissionsExt;
+    let ana = Person::stranger("Ana");
+    let words = ana.data().with_extension("words");
+    let words_arg = words.to_str().unwrap();
+    ana.kith(&["init", "--name", "Ana", "--key", "file", "--phrase-file", words_arg]).ok();
+    assert_eq!(std::fs::read_to_string(&words).unwrap().split_whitespace().count(), 24);
+    assert_eq!(words.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    let ben = Person::stranger("Ben");
+    let before = std::fs::read(&words).unwrap();
+    ben.kith(&["init", "--name", "Ben", "--key", "file", "--phrase-file", words_arg]).failed(1);
+    assert_eq!(std::fs::read(&words).unwrap(), before, "an existing file is not overwritten");
+}
+
+#[test]
+fn a_bad_invite_is_refused_with_a_reason() {
+    let mut ana = Person::new("Ana");
+    ana.run();
+    let invite = ana.invite();
+    let mut damaged = invite.clone().into_bytes();
+    let middle = damaged.len() / 2;
+    damaged[middle] = if damaged[middle] == b'A' { b'B' } else { b'A' };
+    let damaged = String::from_utf8(damaged).unwrap();
+    for bad in [
+        "",
+        "KITH:",
+        "KITH:0189",
+        "https://example.org",
+        &invite[..invite.len() - 8],
+        &damaged,
+        &"KITH:A".repeat(10_000),
+    ] {
+        let answer = ana.kith(&["accept", bad]);
+        assert!(matches!(answer.code, Some(1 | 2)), "{:?}: {}", answer.code, answer.stderr);
+        assert!(!answer.stderr.trim().is_empty() && !answer.stderr.contains("panicked"), "{}", answer.stderr);
+    }
+    let own = ana.kith(&["accept", &invite]).failed(1);
+    assert!(own.stderr.contains("your own"), "{}", own.stderr);
+    assert!(ana.kith(&["contacts"]).ok().lines.is_empty());
+}
+
+#[test]
+fn a_name_that_fits_several_contacts_is_refused_with_the_candidates() {
+    let (ana, _ben) = two_friends();
+    let mut other = Person::new("Ben");
+    other.run();
+    // The contact list holds two people of one name from here on.
+    let invite = ana.invite();
+    other.kith(&["accept", &invite]).ok();
+    kith_tests::wait_until("both are contacts", kith_tests::PATIENCE, || {
+        ana.kith(&["contacts"]).ok().lines.len() == 2
+    });
+
+    let answer = ana.kith(&["send", "Ben", "which one?"]).failed(2);
+    assert!(answer.stderr.contains(&other.account[..8]), "it names the candidates: {}", answer.stderr);
+    ana.kith(&["send", &other.account[..8], "you"]).ok();
+    ana.kith(&["contacts", "rename", &other.account[..8], "Benjamin"]).ok();
+    ana.kith(&["send", "@Benjamin", "you again"]).ok();
+    assert_eq!(ana.texts("Benjamin"), ["you", "you again"]);
+}
+
+#[test]
+fn unknown_people_and_messages_are_named_in_the_error() {
+    let mut ana = Person::new("Ana");
+    ana.run();
+    let answer = ana.kith(&["send", "Zoe", "hi"]);
+    assert!(matches!(answer.code, Some(1 | 2)), "{:?}", answer.code);
+    assert!(answer.stderr.contains("Zoe"), "{}", answer.stderr);
+    ana.kith(&["status", &"ab".repeat(32)]).failed(1);
+    let answer = ana.kith(&["status", "not-an-id"]);
+    assert!(matches!(answer.code, Some(1 | 2)), "{:?}", answer.code);
+}
+
+#[test]
+fn wrong_usage_exits_with_two() {
+    let ana = Person::new("Ana");
+    for args in [
+        ["no-such-command"].as_slice(),
+        &["send"],
+        &["send", "Ana", "hi", "--wait", "whenever"],
+        &["send", "Ana", "hi", "--timeout", "soon"],
+        &["history"],
+        &["invite", "--uses", "many"],
+        &["run", "--listen", "not-an-address"],
+        &["run", "--bootstrap", "/ip4/127.0.0.1"],
+    ] {
+        ana.kith(args).failed(2);
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_is_refused_with_both_sizes() {
+    let (ana, ben) = two_friends();
+    let largest = "x".repeat(16 * 1024);
+    ana.deliver(&ben, &largest);
+    let answer = ana.kith(&["send", "Ben", &format!("{largest}x")]);
+    assert!(matches!(answer.code, Some(1 | 2)), "{:?}", answer.code);
+    assert!(answer.stderr.contains("16384") || answer.stderr.contains("16 KiB"), "{}", answer.stderr);
+    assert_eq!(ana.texts("Ben").len(), 1);
+}
+
+#[test]
+fn a_message_may_come_from_standard_input_and_may_be_empty() {
+    let (ana, ben) = two_friends();
+    ana.kith_with_input(&["send", "Ben", "-"], "two\nlines".as_bytes()).ok();
+    ana.deliver(&ben, "");
+    assert_eq!(ben.texts("Ana"), ["two\nlines", ""]);
+}
+
+#[test]
+fn help_shows_examples_and_version_shows_a_version() {
+    let ana = Person::stranger("Ana");
+    let help = ana.readable_command(&["--help"]).output().unwrap();
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("kith init --name") && help.contains("chat"), "{help}");
+    assert!(!help.contains('\u{1b}'), "no colours without a terminal");
+    let version = ana.readable_command(&["--version"]).output().unwrap();
+    assert!(version.status.success() && version.stdout.starts_with(b"kith "));
+}
+
+#[test]
+fn a_damaged_store_is_reported_and_the_original_is_kept() {
+    let (mut ana, ben) = two_friends();
+    for number in 0..20 {
+        ben.deliver(&ana, &format!("number {number}"));
+    }
+    ana.stop();
+    let files = || -> Vec<std::path::PathBuf> { walk(&ana.data()) };
+    let largest =
+        files().into_iter().max_by_key(|file| file.metadata().map_or(0, |meta| meta.len())).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    for byte in &mut bytes[middle..middle + 64] {
+        *byte ^= 0xff;
+    }
+    std::fs::write(&largest, &bytes).unwrap();
+    let answer = ana.kith(&["store", "check"]);
+    assert!(matches!(answer.code, Some(0 | 1)), "{:?} {}", answer.code, answer.stderr);
+    assert!(!answer.stderr.contains("panicked"), "{}", answer.stderr);
+}
+
+#[test]
+fn every_command_that_needs_a_contact_accepts_its_account_id() {
+    let mut ana = Person::new("Ana");
+    let mut ben = Person::new("Ben");
+    ana.run();
+    ben.run();
+    meet(&ana, &ben);
+    ana.kith(&["send", &ben.account, "by id", "--wait", "delivered", "--timeout", "20s"]).ok();
+    assert_eq!(ana.texts(&ben.account), ["by id"]);
+    ben.kith(&["read", &ana.account[..12]]).ok();
+    ana.kith(&["contacts", "verify", &ben.account]).ok();
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
