@@ -1,0 +1,167 @@
+//! The data folder: what lies where, and small files written whole or not at all.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use kith_protocol::AccountId;
+
+use crate::api::Error;
+use crate::api::who::Pins;
+
+/// Largest small file that is read.
+const SMALL: u64 = 1024 * 1024;
+
+/// Where a node keeps everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A folder of one's choice.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder for this person by the XDG rules: `$XDG_DATA_HOME/kith`, else `~/.local/share/kith`.
+    #[must_use]
+    pub fn default_path() -> Option<PathBuf> {
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute("XDG_DATA_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("kith"))
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    /// Remembered run options.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// How to reach the running node.
+    #[must_use]
+    pub fn api(&self) -> PathBuf {
+        self.0.join("api.json")
+    }
+
+    fn names(&self) -> PathBuf {
+        self.0.join("names.json")
+    }
+
+    /// Makes the folder, for its owner only.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn create(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.0)
+    }
+}
+
+/// Reads a small file; `None` if there is none.
+pub(crate) fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let size = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if size > SMALL {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too large to be ours"));
+    }
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file for its owner only, whole or not at all.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let fresh = path.with_file_name(name);
+    let written = (|| {
+        // a leftover of the same process id must not lend its permissions
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    })();
+    if written.is_err() {
+        // the first error is the one to tell
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+/// Names in use, remembered in the data folder.
+#[derive(Debug)]
+pub(crate) struct PinFile {
+    path: Option<PathBuf>,
+    pins: Pins,
+}
+
+impl PinFile {
+    /// Reads the file; a damaged one is set aside, since it only guards against impostors from now on.
+    pub(crate) fn open(folder: &Folder) -> Result<Self, Error> {
+        let path = folder.names();
+        let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
+        let pins = match bytes.map(|bytes| serde_json::from_slice(&bytes)) {
+            None => Pins::default(),
+            Some(Ok(pins)) => pins,
+            Some(Err(error)) => {
+                return Err(Error::Store {
+                    message: format!(
+                        "{} is damaged ({error}); it keeps names from being taken over: look at it, then move it away",
+                        path.display()
+                    ),
+                });
+            }
+        };
+        Ok(Self { path: Some(path), pins })
+    }
+
+    pub(crate) const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    pub(crate) fn pin(&mut self, name: &str, account: AccountId) -> Result<(), Error> {
+        if !self.pins.pin(name, account) {
+            return Ok(());
+        }
+        let Some(path) = &self.path else { return Ok(()) };
+        let bytes = serde_json::to_vec_pretty(&self.pins)
+            .map_err(|error| Error::Store { message: error.to_string() })?;
+        write_private(path, &bytes).map_err(|error| Error::Store {
+            message: format!("{} cannot be written: {error}", path.display()),
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::Store { message: format!("{} cannot be read: {error}", path.display()) }
+}
