@@ -100,7 +100,7 @@ impl SessionStart {
     }
 
     /// Reads those bytes again.
-    pub(super) fn decode(bytes: &Bytes) -> Result<Self, WireError> {
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, WireError> {
         Self::from_proto(decode("the session start", bytes.clone(), SESSION_FRAME)?)
     }
 }

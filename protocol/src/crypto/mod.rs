@@ -6,7 +6,7 @@
 
 pub mod bundle;
 pub mod envelope;
-mod pqxdh;
+pub(crate) mod pqxdh;
 mod seal;
 pub mod session;
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::CryptoError;
 use super::bundle::{Bundle, bundle_hash, public};
 pub use super::envelope::{Content, SessionStart};
-use super::pqxdh::{Shared, Transcript, agree, decapsulate, encapsulate, root_step};
+use super::pqxdh::{Initiated, initiate, respond, root_step};
 use crate::id::{DeviceId, SessionId};
 use crate::identity::{Certificate, hash};
 use crate::limits;
@@ -87,45 +87,19 @@ pub fn start(
     if !bundle.is_usable(now) {
         return Err(CryptoError::Expired);
     }
-    let (base, ratchet) = (Secret32::random(rng), Secret32::random(rng));
-    let (kem_ciphertext, kem) = encapsulate(&bundle.kem_key, rng)?;
-    let base_key = public(&base);
-    let shared = Shared {
-        identity_prekey: agree(&own.identity_secret, &bundle.prekey)?,
-        base_identity: agree(&base, &bundle.certificate.identity_key)?,
-        base_prekey: agree(&base, &bundle.prekey)?,
-        base_one_time: one_time.map(|key| agree(&base, &key)).transpose()?,
-        kem,
-    };
-    let bundle_hash = bundle.hash();
-    let root = shared.root(&Transcript {
-        bundle_hash: &bundle_hash,
-        initiator_certificate: &own.certificate.bytes,
-        responder_certificate: &bundle.certificate.bytes,
-        base_key: &base_key,
-        kem_ciphertext: &kem_ciphertext,
-        one_time_key: one_time.as_ref(),
-    });
+    let Initiated { start, root } = initiate(own, bundle, one_time, rng)?;
+    let ratchet = Secret32::random(rng);
     let (root_key, chain_key) = root_step(&root, &ratchet, &bundle.prekey)?;
-    let keys = session_keys(&own.certificate.identity_key, &base_key, &bundle.prekey);
     let state = Ratchet::from_root_key_material(
         SessionConfig::version_2(),
-        keys,
+        session_keys(&own.certificate.identity_key, &start.base_key, &bundle.prekey),
         *root_key,
         *chain_key,
         *ratchet.expose(),
     );
-    let start = SessionStart {
-        certificate: own.certificate.bytes.clone(),
-        base_key,
-        bundle: bundle.id,
-        bundle_hash,
-        kem_ciphertext,
-        one_time_key: one_time,
-    };
     Ok(record::Session {
         device: bundle.certificate.device,
-        id: session_id(&base_key, &own.certificate.device, &bundle.certificate.device),
+        id: session_id(&start.base_key, &own.certificate.device, &bundle.certificate.device),
         started: now,
         initiator: true,
         state: save(&state)?,
@@ -180,21 +154,7 @@ pub fn accept_one_time(
     if content.session != session_id(&start.base_key, &initiator.device, &own_device) {
         return Err(CryptoError::Start("its session id is another"));
     }
-    let shared = Shared {
-        identity_prekey: agree(&prekey.secret, &initiator.identity_key)?,
-        base_identity: agree(&own.identity_secret, &start.base_key)?,
-        base_prekey: agree(&prekey.secret, &start.base_key)?,
-        base_one_time: one_time.map(|secret| agree(secret, &start.base_key)).transpose()?,
-        kem: decapsulate(&prekey.kem_seed, &start.kem_ciphertext)?,
-    };
-    let root = shared.root(&Transcript {
-        bundle_hash: &bundle_hash,
-        initiator_certificate: &start.certificate,
-        responder_certificate: &own.certificate.bytes,
-        base_key: &start.base_key,
-        kem_ciphertext: &start.kem_ciphertext,
-        one_time_key: start.one_time_key.as_ref(),
-    });
+    let root = respond(own, prekey, one_time, start, &initiator)?;
     // The responder's sending chain has no agreed key yet; it is replaced when the first message steps the ratchet, which
     // happens right here. Nothing is ever encrypted with the random one.
     let unused_chain = Secret32::random(rng);

@@ -3,23 +3,48 @@
 //! Order of calls: [`Engine::handle_input`] (or [`Engine::handle_timeout`] once [`Engine::poll_timeout`] is due), then
 //! [`Engine::poll_output`] until it is empty. The driver makes every [`Output::Persist`] durable before it releases what
 //! stands behind it, then calls [`Engine::persisted`]. While [`Engine::is_full`] it takes no input.
+//!
+//! The Engine knows no socket and no file. Its parts: [`links`] (what lives as long as a connection), [`outbox`] (jobs),
+//! [`inbox`] (envelopes), [`sessions`], [`messages`] (writing) and [`entries`] (what comes in), [`receipts`], [`gaps`]
+//! (repair), [`invites`], [`contacts`], [`discovery`]. Each is a set of steps on the one [`core::Core`] of rows and clocks.
 
+mod clock;
 mod command;
+mod contacts;
+mod core;
+mod discovery;
+mod entries;
+mod gaps;
+mod genesis;
+mod inbox;
 mod input;
+mod invites;
+mod links;
+mod messages;
+mod outbox;
 mod output;
+mod receipts;
+mod sessions;
+mod timer;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use command::{Answer, Command, CommandError};
+pub use discovery::own_directory_key;
+pub use genesis::{Genesis, NewAccount, genesis};
 pub use input::{CommandId, Input, LinkId};
 pub use output::{Output, Transient};
 
-use crate::record::{Change, Overlay, ReadError, Reader};
+use self::core::Core;
+use self::timer::Timer;
+use crate::crypto::CryptoError;
+use crate::id::DeviceId;
+use crate::limits;
+use crate::record::{ReadError, Reader};
 use crate::time::{Mono, Now, Wall};
 
-/// What the Engine is told once.
-#[derive(Debug, Clone, Default)]
-pub struct Config {}
+/// How often lifetimes are looked at.
+const HOUSEKEEPING: u64 = limits::MINUTE;
 
 /// Why a device's Engine could not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +53,54 @@ pub enum OpenError {
     /// The store holds no account yet.
     #[error("no account here yet; run `kith init --name YOU` first")]
     NoAccount,
+    /// The account's own certificate or list cannot be read.
+    #[error("this device's own keys are damaged; run `kith store check`")]
+    Damaged,
     /// The store failed or is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
 
+/// Why a step could not be finished. Nothing of the step remains.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The other side did what a correct Kith does not do.
+    #[error("{0}")]
+    Misbehaviour(String),
+    #[error("internal error while {0}")]
+    Internal(&'static str),
+}
+
+impl From<Fault> for CommandError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Read(error) => Self::Read(error),
+            Fault::Crypto(_) => Self::Internal("encrypting"),
+            Fault::Misbehaviour(_) => Self::Internal("handling a command"),
+            Fault::Internal(what) => Self::Internal(what),
+        }
+    }
+}
+
 /// One device.
 #[derive(Debug)]
 pub struct Engine {
-    rows: Overlay,
-    outputs: VecDeque<Output>,
+    core: Core,
+    links: BTreeMap<DeviceId, links::Link>,
+    reach: BTreeMap<DeviceId, discovery::Reach>,
+    directory: discovery::Directory,
+    gaps: gaps::Gaps,
+    sweep: discovery::Sweep,
+    /// This device found itself older than it was, in this process.
+    rolled_back_at: Option<Wall>,
+    /// Devices whose queue may move.
+    pump: BTreeSet<DeviceId>,
+    /// Devices that are owed acknowledgements or receipts.
+    tell: BTreeSet<DeviceId>,
 }
 
 impl Engine {
@@ -46,45 +109,176 @@ impl Engine {
     /// # Errors
     /// [`OpenError`] if there is no account or the store is damaged.
     pub fn open(
-        _config: Config,
         reader: Box<dyn Reader>,
-        _rng: Box<dyn rand::CryptoRng + Send>,
-        _now: Now,
+        rng: Box<dyn rand::CryptoRng + Send>,
+        now: Now,
     ) -> Result<Self, OpenError> {
-        Ok(Self { rows: Overlay::new(reader), outputs: VecDeque::new() })
+        let mut engine = Self {
+            core: Core::open(reader, rng, now)?,
+            links: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            directory: discovery::Directory::default(),
+            gaps: BTreeMap::new(),
+            sweep: BTreeMap::new(),
+            rolled_back_at: None,
+            pump: BTreeSet::new(),
+            tell: BTreeSet::new(),
+        };
+        engine.core.begin(now);
+        engine.core.timers.set(Timer::Housekeeping, now.mono.plus(1));
+        let started = engine.resume();
+        engine.finish(started, "starting");
+        Ok(engine)
+    }
+
+    /// Picks up what a stop interrupted.
+    fn resume(&mut self) -> Result<(), Fault> {
+        self.plan_reach()
     }
 
     /// Takes one input.
-    pub fn handle_input(&mut self, _input: Input, _now: Now) {}
+    pub fn handle_input(&mut self, input: Input, now: Now) {
+        self.core.begin(now);
+        let (result, doing) = match input {
+            Input::Command { id, command } => {
+                let result = self.command(command);
+                if result.is_err() {
+                    self.core.abandon();
+                }
+                self.core.say(Output::Answer { id, result });
+                (Ok(()), "answering a command")
+            }
+            Input::Connected { peer, link, address } => {
+                (self.connected(peer, link, address), "greeting a device")
+            }
+            Input::Disconnected { peer, link } => (self.disconnected(peer, link), "closing a link"),
+            Input::Frame { peer, link, bytes } => (self.frame(peer, link, &bytes), "reading a frame"),
+            // the next attempt is planned already
+            Input::DialFailed { peer: _ } | Input::Provided { key: _, stored: true } => (Ok(()), "dialling"),
+            Input::Provided { key: _, stored: false } => {
+                self.core.timers.set_earlier(Timer::Publish, now.mono.plus(30 * limits::SECOND));
+                (Ok(()), "publishing")
+            }
+            Input::Discovered { peer, addresses } => (self.discovered(peer, addresses), "looking round"),
+            Input::Addresses(addresses) => {
+                self.addresses_changed(addresses);
+                (Ok(()), "taking addresses")
+            }
+            Input::Found { key, record } => (self.found(key, &record), "reading a directory record"),
+            Input::FindEnded { key } => {
+                self.find_ended(key);
+                (Ok(()), "searching")
+            }
+            Input::DirectoryReady => (self.directory_ready(), "joining the directory"),
+        };
+        self.finish(result, doing);
+    }
 
     /// Does what is due; call when [`Engine::poll_timeout`] says so.
-    pub fn handle_timeout(&mut self, _now: Now) {}
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.core.begin(now);
+        while let Some(timer) = self.core.timers.pop_due(now.mono) {
+            let result = self.timer(timer);
+            self.finish(result, timer.reason());
+            if self.is_full() {
+                break;
+            }
+        }
+    }
 
     /// When to call [`Engine::handle_timeout`] at the latest, and why (for logs).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Mono, &'static str)> {
-        None
+        self.core.timers.next().map(|(at, timer)| (at, timer.reason()))
     }
 
     /// The next effect.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.core.poll()
     }
 
     /// All batches up to `n` are on disk.
     pub fn persisted(&mut self, n: u64) {
-        self.rows.persisted(n);
+        self.core.rows.persisted(n);
     }
 
     /// Too much is not on disk yet: take no input now.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.rows.bytes() > crate::limits::UNPERSISTED
+        self.core.rows.bytes() > limits::UNPERSISTED
     }
-}
 
-/// Makes a new account with its first device: the rows to write into an empty store.
-#[must_use]
-pub fn genesis(_name: &str, _now: Wall, _rng: &mut dyn rand::CryptoRng) -> Vec<Change> {
-    Vec::new()
+    /// Devices with a live link.
+    pub fn linked(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.links.keys().copied()
+    }
+
+    fn timer(&mut self, timer: Timer) -> Result<(), Fault> {
+        match timer {
+            Timer::Receipts(device) => self.tell_device(device),
+            Timer::Apply(device, stream) => self.apply_frontier(device, stream),
+            Timer::Hole(device) => self.hole_timeout(device),
+            Timer::Gap(stream) => self.gap_timeout(stream),
+            Timer::Repair(device) => self.ask_repair(device),
+            Timer::Reach(device) => self.reach_timeout(device),
+            Timer::Publish => self.publish(),
+            Timer::Housekeeping => self.housekeeping(),
+        }
+    }
+
+    fn housekeeping(&mut self) -> Result<(), Fault> {
+        let more = self.expire_jobs()? | self.sweep_seen()?;
+        let pause = if more { 1 } else { HOUSEKEEPING };
+        self.core.timers.set(Timer::Housekeeping, self.core.now.mono.plus(pause));
+        self.current_bundle()?;
+        self.prune_prekeys()?;
+        self.prune_invites()?;
+        self.core.prune_events()?;
+        self.renew_list()?;
+        self.top_up_weeks()
+    }
+
+    fn command(&mut self, command: Command) -> Result<Answer, CommandError> {
+        match command {
+            Command::CreateInvite { uses, ttl } => self.create_invite(uses, ttl),
+            Command::RevokeInvite(id) => self.revoke_invite(id),
+            Command::AcceptInvite { uri } => self.accept_invite(&uri),
+            Command::Send { to, text, reply_to, client } => self.send_text(to, text, reply_to, client),
+            Command::Edit { target, text } => self.edit(target, text),
+            Command::Delete { target } => self.delete(target),
+            Command::React { target, emoji } => self.react(target, emoji),
+            Command::MarkRead { with, up_to } => {
+                self.mark_read(with, up_to)?;
+                Ok(Answer::Done)
+            }
+            Command::Typing { to, active } => self.typing(to, active),
+            Command::RenameContact { account, name } => self.rename(account, name),
+            Command::Block(account) => self.block(account),
+            Command::Unblock(account) => self.unblock(account),
+            Command::RemoveContact(account) => self.remove(account),
+            Command::VerifyContact { account, verified } => self.verify_contact(account, verified),
+            Command::SetReadReceipts { account, on } => self.set_read_receipts(account, on),
+            Command::SetProfile { name, about } => self.set_profile(name, about),
+        }
+    }
+
+    /// Ends a turn: its batch, then what queues and joined receipts have to send.
+    fn finish(&mut self, result: Result<(), Fault>, doing: &'static str) {
+        if let Err(fault) = result {
+            self.core.abandon();
+            self.report(&fault, doing);
+        }
+        self.core.commit();
+        self.pump_all();
+        self.tell_all();
+    }
+
+    fn report(&self, fault: &Fault, doing: &'static str) {
+        match fault {
+            Fault::Misbehaviour(why) => tracing::debug!(doing, why, "a device misbehaves"),
+            Fault::Read(_) | Fault::Crypto(_) | Fault::Internal(_) => {
+                tracing::warn!(doing, %fault, "a step failed")
+            }
+        }
+    }
 }

@@ -88,16 +88,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Invite, InviteError> {
         return Err(InviteError::TooLong);
     }
     let (body, sum) = bytes.split_last_chunk::<CHECKSUM>().ok_or(Damaged)?;
-    match body.first() {
-        // Another version may end in another checksum, so it is told before the sum is looked at.
-        Some(&VERSION) => {}
-        Some(0) | None => return Err(Damaged),
-        Some(_) => return Err(InviteError::Newer),
-    }
+    // Every version ends in this sum, so a mistyped version byte is told from a newer one.
     if checksum(body) != *sum {
         return Err(Damaged);
     }
-    let mut input = Input(body.get(1..).unwrap_or_default());
+    let mut input = Input(body);
+    if input.byte()? != VERSION {
+        return Err(InviteError::Newer);
+    }
     let flags = input.byte()?;
     if flags & !GROUP != 0 {
         return Err(InviteError::Newer);
@@ -202,11 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_flag_or_a_tail_is_refused() {
+    fn a_newer_version_an_unknown_flag_or_a_tail_is_refused() {
         let body = encode(&invite());
         let body = &body[..body.len() - CHECKSUM];
         let with_sum = |body: &[u8]| [body, &checksum(body)].concat();
         assert!(decode(&with_sum(body)).is_ok());
+        let mut newer = body.to_vec();
+        newer[0] = 2;
+        assert_eq!(decode(&with_sum(&newer)), Err(InviteError::Newer));
         let mut flagged = body.to_vec();
         flagged[1] = 2;
         assert_eq!(decode(&with_sum(&flagged)), Err(InviteError::Newer));

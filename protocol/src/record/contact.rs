@@ -52,6 +52,8 @@ pub struct Contact {
     pub pending: Option<PendingAccept>,
     /// State to go back to when unblocked.
     pub before_block: Option<ContactState>,
+    /// The devices messages are meant for: those of the newest list, or the inviting device while waiting.
+    pub devices: Vec<DeviceId>,
 }
 
 /// What an acceptance needs until the welcome comes.

@@ -1,1 +1,3 @@
-//! To come.
+//! Tools for tests and the simulator.
+
+pub mod vectors;

@@ -1,0 +1,411 @@
+//! Contacts: what we tell them about ourselves, what they tell us, and what the person does with them.
+
+use super::command::{Answer, CommandError};
+use super::core::About;
+use super::invites::{new_contact, new_peer};
+use super::output::{Output, Transient};
+use super::{Engine, Fault};
+use crate::directory::week_key_pair;
+use crate::id::{AccountId, DeviceId};
+use crate::identity::{self, DeviceList, ListChange};
+use crate::limits;
+use crate::record::{Contact, ContactState, EventBody, Key, KeyRange, Owner, Peer, PeerDeviceList, Session};
+use crate::secret::Secret32;
+use crate::wire::{ContactInfo, Frame, PayloadBody};
+
+impl Engine {
+    /// What a contact's device is told about us. Notes up to which week it has our directory keys.
+    pub(super) fn info_for(&mut self, device: DeviceId) -> Result<ContactInfo, Fault> {
+        let first_week = self.core.now.wall.week().saturating_sub(1);
+        let own = &self.core.own;
+        let weeks = first_week..first_week.saturating_add(limits::WEEK_KEYS as u64);
+        let week_keys =
+            weeks.map(|week| week_key_pair(&own.directory_seed, &own.device, week).public()).collect();
+        let Some(mut peer) = self.core.peer(&device)? else {
+            return Err(Fault::Internal("telling a stranger about ourselves"));
+        };
+        peer.weeks_given_until = first_week.saturating_add(limits::WEEK_KEYS as u64);
+        let info = ContactInfo {
+            device_list: own.device_list.clone(),
+            name: own.name.clone(),
+            about: own.about.clone(),
+            contact_key: own.contact_key.clone(),
+            first_week,
+            week_keys,
+            right: peer.right_given.clone(),
+            addresses: self.directory.addresses.iter().take(limits::ADDRESSES).cloned().collect(),
+            relays: Vec::new(),
+        };
+        self.core.put(peer);
+        Ok(info)
+    }
+
+    /// Both sides know each other now: the contact, its device and its list, in one batch with what caused it.
+    pub(super) fn befriend(
+        &mut self,
+        account: AccountId,
+        device: DeviceId,
+        info: &ContactInfo,
+    ) -> Result<(), Fault> {
+        let now = self.core.now.wall;
+        let list =
+            DeviceList::parse(&info.device_list).map_err(|error| Fault::Misbehaviour(error.to_string()))?;
+        if list.account != account || list.certificate(&device).is_none() {
+            return Err(Fault::Misbehaviour("shows a device list that it is not on".into()));
+        }
+        let mut contact = self.core.contact(&account)?.unwrap_or_else(|| new_contact(account, now));
+        let news = contact.state != ContactState::Accepted;
+        contact.state = ContactState::Accepted;
+        contact.pending = None;
+        contact.last_seen = Some(now);
+        if contact.devices.is_empty() {
+            contact.devices = vec![device];
+        }
+        self.core.put(contact.clone());
+        self.core.put(Owner { device, account });
+        if self.core.peer(&device)?.is_none() {
+            let right = Secret32::random(&mut *self.core.rng);
+            self.core.put(new_peer(device, account, right, now));
+        }
+        self.info_came(contact, device, info)?;
+        if news {
+            self.core.event(EventBody::Contact { account, state: ContactState::Accepted });
+            if self.links.contains_key(&device) {
+                self.core.say(Output::Transient(Transient::Online { account, online: true }));
+            }
+        }
+        self.greet(device);
+        Ok(())
+    }
+
+    /// Now that the device is a contact's, it is told what contacts are told.
+    fn greet(&mut self, device: DeviceId) {
+        let list = Some((self.core.keys.list.version, self.core.keys.list_hash));
+        self.send_frame(device, &Frame::Hello { version: 1, list, time: self.core.now.wall });
+    }
+
+    /// A contact's device tells about its person and itself.
+    pub(super) fn info_came(
+        &mut self,
+        mut contact: Contact,
+        from: DeviceId,
+        info: &ContactInfo,
+    ) -> Result<(), Fault> {
+        let before = (contact.name.clone(), contact.about.clone());
+        contact.name.clone_from(&info.name);
+        contact.about.clone_from(&info.about);
+        contact.contact_key = Some(info.contact_key.clone());
+        let changed = before != (contact.name.clone(), contact.about.clone());
+        let (account, state) = (contact.account, contact.state);
+        self.core.put(contact);
+        let list =
+            DeviceList::parse(&info.device_list).map_err(|error| Fault::Misbehaviour(error.to_string()))?;
+        self.list_came(account, &list)?;
+        let Some(mut peer) = self.core.peer(&from)? else { return Ok(()) };
+        peer.right_received = Some(info.right.clone());
+        peer.first_week = info.first_week;
+        peer.week_keys.clone_from(&info.week_keys);
+        peer.relays.clone_from(&info.relays);
+        for address in info.addresses.iter().rev() {
+            peer.addresses.retain(|known| known != address);
+            peer.addresses.insert(0, address.clone());
+        }
+        peer.addresses.truncate(limits::ADDRESSES);
+        self.core.put(peer);
+        self.pump.insert(from);
+        if changed {
+            self.core.event(EventBody::Contact { account, state });
+        }
+        Ok(())
+    }
+
+    /// A signed device list of a contact: newer ones replace what is known, and news are told.
+    pub(super) fn list_came(&mut self, account: AccountId, list: &DeviceList) -> Result<(), Fault> {
+        if list.account != account {
+            return Err(Fault::Misbehaviour("shows another account's device list".into()));
+        }
+        let Some(mut contact) = self.core.contact(&account)? else { return Ok(()) };
+        let known: Option<PeerDeviceList> = self.core.get(&Key::DeviceList(account))?;
+        if let Some(mut known) = known {
+            let parsed = DeviceList::parse(&known.list)
+                .map_err(|_| Fault::Internal("reading a stored device list"))?;
+            match list.compare(&parsed) {
+                ListChange::Newer => {}
+                ListChange::Same | ListChange::Older => return Ok(()),
+                ListChange::Fork => {
+                    if !known.forked {
+                        known.forked = true;
+                        self.core.put(known);
+                        let text = format!(
+                            "{}'s account has signed two different device lists. Somebody else may hold the account: \
+                             compare safety numbers before you go on.",
+                            contact.display_name()
+                        );
+                        self.core.notice("fork", text, About::account(account));
+                    }
+                    return Ok(());
+                }
+            }
+            for certificate in &list.devices {
+                if !contact.devices.contains(&certificate.device) {
+                    let text = format!("{} uses a new device.", contact.display_name());
+                    self.core.notice("new-device", text, About::device(account, certificate.device));
+                }
+            }
+        }
+        let devices: Vec<DeviceId> = list.devices.iter().map(|certificate| certificate.device).collect();
+        for gone in contact.devices.iter().filter(|device| !devices.contains(device)) {
+            self.drop_jobs(*gone, "the device left its account")?;
+            self.forget_device(*gone)?;
+        }
+        let now = self.core.now.wall;
+        for device in &devices {
+            self.core.put(Owner { device: *device, account });
+            if self.core.peer(device)?.is_none() {
+                let right = Secret32::random(&mut *self.core.rng);
+                self.core.put(new_peer(*device, account, right, now));
+            }
+        }
+        let (version, bytes) = (list.version, list.bytes.clone());
+        self.core.put(PeerDeviceList { account, version, list: bytes, forked: false });
+        contact.devices = devices;
+        self.core.put(contact);
+        Ok(())
+    }
+
+    /// A contact names its device list: if we are told of a newer one than we know, we ask by telling ours.
+    pub(super) fn list_heard(
+        &mut self,
+        contact: &Contact,
+        version: u64,
+        hash: &[u8; 32],
+    ) -> Result<(), Fault> {
+        let Some(known) = self.core.get::<PeerDeviceList>(&Key::DeviceList(contact.account))? else {
+            return Ok(());
+        };
+        if version <= known.version || hash == &[0; 32] {
+            return Ok(());
+        }
+        tracing::debug!(contact = %contact.account.short(), version, "a newer device list exists");
+        Ok(())
+    }
+
+    /// A device told us that it knows an older list of ours, or nothing: it gets what it lacks.
+    pub(super) fn tell_contacts(&mut self) -> Result<(), Fault> {
+        let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
+        for contact in contacts.into_iter().filter(|contact| contact.state == ContactState::Accepted) {
+            for device in contact.devices {
+                self.tell_about_us(contact.account, device)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_about_us(&mut self, account: AccountId, device: DeviceId) -> Result<(), Fault> {
+        if self.core.peer(&device)?.is_none() {
+            return Ok(());
+        }
+        let info = Box::new(self.info_for(device)?);
+        self.enqueue_payload(device, account, PayloadBody::Update(info))?;
+        Ok(())
+    }
+
+    /// Forgets a device's keys and sessions. What others remember of it (receipts, journeys) stays.
+    pub(super) fn forget_device(&mut self, device: DeviceId) -> Result<(), Fault> {
+        let sessions: Vec<Session> = self.core.sessions(&device)?;
+        for session in sessions {
+            self.core.delete(Key::Session(device, session.id));
+        }
+        self.drop_jobs(device, "the contact was removed here")?;
+        self.core.delete(Key::Peer(device));
+        Ok(())
+    }
+
+    // ---- what the person does ------------------------------------------------------------------------------------
+
+    fn known(&self, account: &AccountId) -> Result<Contact, CommandError> {
+        Ok(self.core.contact(account)?.ok_or(CommandError::UnknownContact)?)
+    }
+
+    pub(super) fn rename(
+        &mut self,
+        account: AccountId,
+        name: Option<String>,
+    ) -> Result<Answer, CommandError> {
+        let mut contact = self.known(&account)?;
+        contact.own_name = name.map(|name| check_name(&name)).transpose()?;
+        self.put_changed(contact);
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn verify_contact(
+        &mut self,
+        account: AccountId,
+        verified: bool,
+    ) -> Result<Answer, CommandError> {
+        let mut contact = self.known(&account)?;
+        contact.verified = verified;
+        self.put_changed(contact);
+        Ok(Answer::Done)
+    }
+
+    fn put_changed(&mut self, contact: Contact) {
+        let (account, state) = (contact.account, contact.state);
+        self.core.put(contact);
+        self.core.event(EventBody::Contact { account, state });
+    }
+
+    pub(super) fn block(&mut self, account: AccountId) -> Result<Answer, CommandError> {
+        let mut contact = self.known(&account)?;
+        if contact.state == ContactState::Blocked {
+            return Ok(Answer::Done);
+        }
+        contact.before_block = Some(contact.state);
+        contact.state = ContactState::Blocked;
+        self.turn_away(&contact.devices);
+        self.put_changed(contact);
+        self.renew_secrets()?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn unblock(&mut self, account: AccountId) -> Result<Answer, CommandError> {
+        let mut contact = self.known(&account)?;
+        if contact.state != ContactState::Blocked {
+            return Ok(Answer::Done);
+        }
+        contact.state = contact.before_block.take().unwrap_or(ContactState::Removed);
+        let (devices, state) = (contact.devices.clone(), contact.state);
+        self.put_changed(contact);
+        for device in devices {
+            self.core.say(Output::Admit { peer: device });
+            if state == ContactState::Accepted {
+                self.tell_about_us(account, device)?;
+            }
+            self.reach_now(device);
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn remove(&mut self, account: AccountId) -> Result<Answer, CommandError> {
+        let mut contact = self.known(&account)?;
+        let was_known = contact.state == ContactState::Accepted;
+        if contact.state == ContactState::Blocked {
+            for device in &contact.devices {
+                self.core.say(Output::Admit { peer: *device });
+            }
+        }
+        contact.state = ContactState::Removed;
+        contact.pending = None;
+        contact.contact_key = None;
+        contact.before_block = None;
+        for device in contact.devices.clone() {
+            self.forget_device(device)?;
+            self.unreach(device);
+        }
+        self.core.delete(Key::DeviceList(account));
+        self.put_changed(contact);
+        if was_known {
+            self.renew_secrets()?;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn turn_away(&mut self, devices: &[DeviceId]) {
+        for device in devices {
+            self.core.say(Output::Refuse { peer: *device });
+            self.unreach(*device);
+        }
+    }
+
+    /// Who was blocked or removed must not find us any more: new directory keys, told to everyone who stays.
+    fn renew_secrets(&mut self) -> Result<(), Fault> {
+        self.core.own.directory_seed = Secret32::random(&mut *self.core.rng);
+        self.core.own.contact_key = Secret32::random(&mut *self.core.rng);
+        self.core.put_own();
+        self.publish_soon();
+        self.tell_contacts()
+    }
+
+    pub(super) fn set_read_receipts(
+        &mut self,
+        account: Option<AccountId>,
+        on: Option<bool>,
+    ) -> Result<Answer, CommandError> {
+        match account {
+            Some(account) => {
+                let mut contact = self.known(&account)?;
+                contact.read_receipts = on;
+                self.core.put(contact);
+            }
+            None => {
+                self.core.settings.read_receipts = on.unwrap_or(true);
+                let settings = self.core.settings.clone();
+                self.core.put(settings);
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn set_profile(
+        &mut self,
+        name: Option<String>,
+        about: Option<String>,
+    ) -> Result<Answer, CommandError> {
+        if let Some(name) = name {
+            self.core.own.name = check_name(&name)?;
+        }
+        if let Some(about) = about {
+            identity::check_line(&about).map_err(|error| CommandError::Invalid(error.to_string()))?;
+            self.core.own.about = about;
+        }
+        self.core.put_own();
+        self.tell_contacts()?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn typing(&mut self, to: AccountId, active: bool) -> Result<Answer, CommandError> {
+        let contact = self.known(&to)?;
+        if contact.state == ContactState::Accepted && self.core.settings.typing {
+            let conversation = self.direct_id(to);
+            for device in contact.devices {
+                self.send_frame(device, &Frame::Typing { conversation, active });
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Our device list is renewed long before it ends, where the account key is.
+    pub(super) fn renew_list(&mut self) -> Result<(), Fault> {
+        let now = self.core.now.wall;
+        let list = &self.core.keys.list;
+        if list.expires.since(now) > limits::DEVICE_LIST_TTL / 3 {
+            return Ok(());
+        }
+        let Some(account) = &self.core.keys.account else { return Ok(()) };
+        let expires = now.plus(limits::DEVICE_LIST_TTL);
+        let version = list.version.saturating_add(1);
+        let renewed =
+            DeviceList::sign(account, version, Some(list.hash()), now, expires, list.devices.clone());
+        self.core.set_own_list(renewed);
+        self.tell_contacts()
+    }
+
+    /// Contacts' devices that run short of our weekly directory keys get the next ones.
+    pub(super) fn top_up_weeks(&mut self) -> Result<(), Fault> {
+        let low = self.core.now.wall.week().saturating_add(limits::WEEK_KEYS_LOW as u64);
+        let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
+        for contact in contacts.into_iter().filter(|contact| contact.state == ContactState::Accepted) {
+            for device in contact.devices {
+                let peer: Option<Peer> = self.core.peer(&device)?;
+                if peer.is_some_and(|peer| peer.weeks_given_until < low) {
+                    self.tell_about_us(contact.account, device)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<String, CommandError> {
+    identity::check_name(name).map_err(|error| CommandError::Invalid(error.to_string()))
+}

@@ -1,0 +1,329 @@
+//! Jobs: one thing to bring to one device, durable, in order, at most a window on the way at a time.
+
+use super::links::{BundleFor, Link};
+use super::output::Output;
+use super::{Engine, Fault};
+use crate::id::{AccountId, DeviceId, EntryId, EnvelopeId};
+use crate::limits;
+use crate::record::{
+    Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, Sealed, Step, StepKind,
+};
+use crate::wire::{Frame, PayloadBody, RefuseReason};
+use bytes::Bytes;
+
+/// Jobs read from the store at a time.
+const PAGE: usize = 32;
+
+impl Engine {
+    /// Adds a job at the end of a device's queue; returns its place.
+    pub(super) fn enqueue(
+        &mut self,
+        device: DeviceId,
+        account: AccountId,
+        body: JobBody,
+        ttl: u64,
+        sealed: Option<Sealed>,
+    ) -> Result<u64, Fault> {
+        let mut outbox: Outbox =
+            self.core.get(&Key::Outbox(device))?.unwrap_or(Outbox { device, account, open: 0, next_seq: 1 });
+        let seq = outbox.next_seq;
+        outbox.next_seq = seq.saturating_add(1);
+        outbox.open = outbox.open.saturating_add(1);
+        self.core.put(outbox);
+        self.core.put(Job { device, seq, body, created: self.core.now.wall, ttl, sealed });
+        self.pump.insert(device);
+        Ok(seq)
+    }
+
+    /// Ends a job, whatever became of it.
+    pub(super) fn end_job(&mut self, device: DeviceId, seq: u64) -> Result<(), Fault> {
+        if self.core.get::<Job>(&Key::Job(device, seq))?.is_none() {
+            return Ok(());
+        }
+        self.core.delete(Key::Job(device, seq));
+        if let Some(mut outbox) = self.core.get::<Outbox>(&Key::Outbox(device))? {
+            outbox.open = outbox.open.saturating_sub(1);
+            self.core.put(outbox);
+        }
+        if let Some(link) = self.links.get_mut(&device) {
+            link.landed(seq);
+            self.pump.insert(device);
+        }
+        Ok(())
+    }
+
+    /// Sends what fits into the window of each device that has something to send.
+    pub(super) fn pump_all(&mut self) {
+        while let Some(device) = self.pump.pop_first() {
+            if let Err(fault) = self.pump_device(device) {
+                self.core.abandon();
+                self.report(&fault, "sending");
+            }
+            self.core.commit();
+        }
+    }
+
+    fn pump_device(&mut self, device: DeviceId) -> Result<(), Fault> {
+        loop {
+            let Some(link) = self.links.get(&device) else { return Ok(()) };
+            if !link.has_room() {
+                return Ok(());
+            }
+            let after = link.next_seq.checked_sub(1).map(|seq| Key::Job(device, seq));
+            let jobs: Vec<Job> = self.core.rows.range(&KeyRange::Jobs(device), after.as_ref(), PAGE)?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            for job in jobs {
+                if !self.send_job(device, job)? {
+                    return Ok(());
+                }
+                self.core.commit();
+            }
+        }
+    }
+
+    /// Sends one job over the link, sealing it first if need be. False: the queue must wait.
+    fn send_job(&mut self, device: DeviceId, mut job: Job) -> Result<bool, Fault> {
+        let seq = job.seq;
+        let Some(link) = self.links.get(&device) else { return Ok(false) };
+        if link.in_flight.contains_key(&seq) {
+            self.advance(device, seq);
+            return Ok(true);
+        }
+        if !link.has_room() {
+            return Ok(false);
+        }
+        let anew = match &job.sealed {
+            Some(sealed) if !self.is_broken(&device, sealed)? => false,
+            Some(_) | None => true,
+        };
+        if anew {
+            if job.body == JobBody::Accept {
+                // an acceptance is bound to the session it starts, so it is sealed when that session is made
+                self.want_bundle(device, BundleFor::Sending);
+                return Ok(false);
+            }
+            let Some(body) = self.payload_of(&job)? else {
+                self.end_job(device, seq)?;
+                return Ok(true);
+            };
+            let Some(sealed) = self.seal(device, body)? else {
+                self.want_bundle(device, BundleFor::Sending);
+                return Ok(false);
+            };
+            let again = job.sealed.replace(sealed).is_some();
+            self.core.put(job.clone());
+            let what = if again { StepKind::Resealed } else { StepKind::Sealed };
+            self.note_step(device, seq, what, "")?;
+            if !again {
+                self.note_step(device, seq, StepKind::SentDirect, "")?;
+            }
+        }
+        if let Some(sealed) = &job.sealed {
+            self.send_sealed(device, seq, sealed);
+        }
+        self.advance(device, seq);
+        Ok(true)
+    }
+
+    fn advance(&mut self, device: DeviceId, seq: u64) {
+        if let Some(link) = self.links.get_mut(&device) {
+            link.next_seq = link.next_seq.max(seq.saturating_add(1));
+        }
+    }
+
+    /// Sends an envelope at once, whatever the window says; the queue will not send it a second time.
+    pub(super) fn send_sealed(&mut self, device: DeviceId, seq: u64, sealed: &Sealed) {
+        let Some(link) = self.links.get_mut(&device) else { return };
+        let size = sealed.bytes.len();
+        if link.in_flight.insert(seq, (sealed.id, size)).is_none() {
+            link.in_flight_bytes = link.in_flight_bytes.saturating_add(size);
+        }
+        let frame = Frame::Envelope(sealed.bytes.clone()).encode();
+        self.core.say(Output::Send { peer: device, link: link.id, frame });
+    }
+
+    /// What a job brings, or `None` if there is nothing left to bring.
+    fn payload_of(&self, job: &Job) -> Result<Option<PayloadBody>, Fault> {
+        Ok(match &job.body {
+            JobBody::Entry(id) | JobBody::Resend(id) => {
+                self.core.get::<Entry>(&Key::Entry(*id))?.map(|entry| {
+                    if entry.bytes.is_empty() {
+                        // taken back before it left: its number holds nothing
+                        let ranges = vec![(entry.number, 1)];
+                        PayloadBody::Voids { conversation: entry.conversation, stream: entry.stream, ranges }
+                    } else {
+                        PayloadBody::Entry(entry.bytes)
+                    }
+                })
+            }
+            JobBody::Payload(bytes) => {
+                Some(PayloadBody::decode(bytes).map_err(|_| Fault::Internal("reading a job"))?)
+            }
+            JobBody::Accept => None,
+        })
+    }
+
+    /// The device has these envelopes on disk.
+    pub(super) fn acked(&mut self, device: DeviceId, envelopes: &[EnvelopeId]) -> Result<(), Fault> {
+        let Some(link) = self.links.get_mut(&device) else { return Ok(()) };
+        let landed: Vec<u64> = link
+            .in_flight
+            .iter()
+            .filter(|(_, (id, _))| envelopes.contains(id))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in landed {
+            let Some(job) = self.core.get::<Job>(&Key::Job(device, seq))? else { continue };
+            match job.body {
+                JobBody::Payload(_) | JobBody::Resend(_) => self.end_job(device, seq)?,
+                // these end with a receipt or an answer; until then the disk keeps them, the window does not
+                JobBody::Entry(_) | JobBody::Accept => {
+                    if let Some(link) = self.links.get_mut(&device) {
+                        link.landed(seq);
+                    }
+                }
+            }
+        }
+        self.pump.insert(device);
+        Ok(())
+    }
+
+    /// The device will never take an envelope.
+    pub(super) fn refused(
+        &mut self,
+        device: DeviceId,
+        envelope: EnvelopeId,
+        reason: RefuseReason,
+        word: &Bytes,
+    ) -> Result<(), Fault> {
+        let in_flight =
+            |link: &Link| link.in_flight.iter().find(|(_, (id, _))| *id == envelope).map(|(seq, _)| *seq);
+        let Some(seq) = self.links.get(&device).and_then(in_flight) else { return Ok(()) };
+        let Some(job) = self.core.get::<Job>(&Key::Job(device, seq))? else { return Ok(()) };
+        let detail = match reason {
+            RefuseReason::Removed => "the contact was removed there",
+            RefuseReason::TooLarge => "too large for the other side",
+            RefuseReason::Malformed => "the other side could not read it",
+            RefuseReason::Other(_) => "refused by the other side",
+        };
+        self.end_job(device, seq)?;
+        if let JobBody::Entry(id) = job.body {
+            self.settle(
+                id,
+                device,
+                Rank::Rejected,
+                Proof::Refusal(word.clone()),
+                StepKind::Rejected,
+                detail,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Raises a delivery to a rank, with its proof; a rank never falls.
+    pub(super) fn settle(
+        &mut self,
+        entry: EntryId,
+        device: DeviceId,
+        rank: Rank,
+        proof: Proof,
+        what: StepKind,
+        detail: &str,
+    ) -> Result<(), Fault> {
+        let Some(mut delivery) = self.core.get::<Delivery>(&Key::Delivery(entry, device))? else {
+            return Ok(());
+        };
+        if let Some(seq) = delivery.job
+            && !rank.is_open()
+        {
+            delivery.job = None;
+            self.end_job(device, seq)?;
+        }
+        if rank > delivery.rank {
+            delivery.rank = rank;
+            delivery.proof = Some(proof);
+        }
+        push_step(&mut delivery.steps, Step { at: self.core.now.wall, what, detail: detail.to_owned() });
+        self.core.put(delivery);
+        self.show_rank(entry)
+    }
+
+    /// Adds a line to the journey of the entry that a job brings.
+    pub(super) fn note_step(
+        &mut self,
+        device: DeviceId,
+        seq: u64,
+        what: StepKind,
+        detail: &str,
+    ) -> Result<(), Fault> {
+        let Some(job) = self.core.get::<Job>(&Key::Job(device, seq))? else { return Ok(()) };
+        let JobBody::Entry(entry) = job.body else { return Ok(()) };
+        let Some(mut delivery) = self.core.get::<Delivery>(&Key::Delivery(entry, device))? else {
+            return Ok(());
+        };
+        push_step(&mut delivery.steps, Step { at: self.core.now.wall, what, detail: detail.to_owned() });
+        self.core.put(delivery);
+        Ok(())
+    }
+
+    /// Ends jobs whose time to live is over, oldest first, some at a time. True: there are more.
+    pub(super) fn expire_jobs(&mut self) -> Result<bool, Fault> {
+        let Some(believed) = self.core.believed() else { return Ok(false) };
+        let outboxes: Vec<Outbox> = self.core.range(&KeyRange::Outboxes, limits::CONTACTS)?;
+        let mut left = limits::ROWS_PER_TURN;
+        for outbox in outboxes.into_iter().filter(|outbox| outbox.open > 0) {
+            let jobs: Vec<Job> = self.core.range(&KeyRange::Jobs(outbox.device), left.min(PAGE))?;
+            for job in jobs {
+                if believed.since(job.created) < job.ttl {
+                    continue;
+                }
+                self.end_job(job.device, job.seq)?;
+                match job.body {
+                    JobBody::Entry(id) => self.expire_entry(id, job.device)?,
+                    JobBody::Accept => self.accept_expired(outbox.account)?,
+                    JobBody::Resend(_) | JobBody::Payload(_) => {}
+                }
+                left = left.saturating_sub(1);
+            }
+            if left == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn expire_entry(&mut self, id: EntryId, device: DeviceId) -> Result<(), Fault> {
+        let proof = Proof::Ttl(self.core.now.wall);
+        self.settle(id, device, Rank::Expired, proof, StepKind::Expired, "nobody confirmed it in time")
+    }
+
+    /// Drops all jobs for a device that will not be served any more. Its deliveries end as expired.
+    pub(super) fn drop_jobs(&mut self, device: DeviceId, why: &str) -> Result<(), Fault> {
+        let jobs: Vec<Job> = self.core.range(&KeyRange::Jobs(device), usize::MAX / 2)?;
+        for job in jobs {
+            self.end_job(device, job.seq)?;
+            if let JobBody::Entry(id) = job.body {
+                let proof = Proof::Ttl(self.core.now.wall);
+                self.settle(id, device, Rank::Expired, proof, StepKind::Expired, why)?;
+            }
+        }
+        self.core.delete(Key::Outbox(device));
+        Ok(())
+    }
+}
+
+/// Adds a step; the oldest but the first go when the journey is full, and a repeated step only moves its time.
+fn push_step(steps: &mut Vec<Step>, step: Step) {
+    if let Some(last) = steps.last_mut()
+        && last.what == step.what
+    {
+        *last = step;
+        return;
+    }
+    if steps.len() >= limits::STEPS {
+        steps.remove(1);
+    }
+    steps.push(step);
+}
