@@ -24,6 +24,7 @@ pub struct Person {
     node: Option<Node>,
     listen: Vec<String>,
     bootstrap: Vec<String>,
+    log: Option<String>,
 }
 
 impl Person {
@@ -52,6 +53,7 @@ impl Person {
             node: None,
             listen: vec![loopback(0)],
             bootstrap: Vec::new(),
+            log: None,
         }
     }
 
@@ -74,6 +76,13 @@ impl Person {
         self
     }
 
+    /// Logs by this filter from the next start on.
+    #[must_use]
+    pub fn logging(mut self, filter: &str) -> Self {
+        self.log = Some(filter.to_owned());
+        self
+    }
+
     /// The data folder.
     #[must_use]
     pub fn data(&self) -> PathBuf {
@@ -92,6 +101,9 @@ impl Person {
         }
         for address in &self.bootstrap {
             command.args(["--bootstrap", address]);
+        }
+        if let Some(filter) = &self.log {
+            command.env("RUST_LOG", filter);
         }
         self.node.insert(Node::start(&mut command))
     }
@@ -197,7 +209,6 @@ impl Person {
     ///
     /// # Panics
     /// If it is not delivered.
-    #[must_use]
     pub fn deliver(&self, to: &Person, text: &str) -> String {
         let sent =
             self.kith(&["send", &to.name, text, "--wait", "delivered", "--timeout", "20s"]).ok().object();

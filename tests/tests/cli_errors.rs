@@ -1,5 +1,7 @@
 //! What the command line says when something is wrong, and the exit codes scripts rely on.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use kith_tests::{Person, meet, two_friends};
 
 #[test]

@@ -1,5 +1,7 @@
 //! Two people who have nothing but an invite meet and chat, as a new user would do it in two terminals.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use kith_tests::{DELIVERED, ONLINE, PATIENCE, Person, meet, two_friends, wait_for, wait_until};
 
 #[test]

@@ -3,7 +3,7 @@
 //! `cargo xtask test` installs it (`npm ci` in `tests/js`). Without node or the packages the tests say so and pass;
 //! with `KITH_TEST_JS=1` they fail instead.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! Two contacts change their addresses and find each other again through the directory, with no new invite.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use kith_tests::{MEET, PATIENCE, Person, free_port, loopback, meet, wait_until};
 
 #[test]

@@ -1,6 +1,6 @@
 //! Nobody is on-line at the right time, processes die, and no tick lies about it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::HashSet;
 

@@ -1,6 +1,6 @@
 //! The API is for programs of this user on this machine: no web page and nobody without the token can use it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -152,7 +152,11 @@ impl Api {
             answer.extend_from_slice(&buffer[..n]);
         }
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no status in {answer}"))
+        answer
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or_else(|| panic!("no status in {answer}"))
     }
 }
 

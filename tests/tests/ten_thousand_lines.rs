@@ -1,7 +1,7 @@
 //! Ten thousand lines of a text through `send --lines -`: all arrive, once, in order, and each is delivered, also
 //! while the receiver's and the sender's nodes are killed in the middle of it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::HashMap;
 use std::time::Duration;

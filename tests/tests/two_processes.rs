@@ -1,5 +1,7 @@
 //! One data folder belongs to one process at a time; all others attach to it or say why they cannot.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use kith_tests::{PATIENCE, Person, two_friends, wait_until};
 
 #[test]
