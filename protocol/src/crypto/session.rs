@@ -263,10 +263,12 @@ fn session_id(base_key: &[u8; 32], initiator: &DeviceId, responder: &DeviceId) -
     SessionId(id)
 }
 
+/// A saved ratchet is JSON: vodozemac's form is an internally tagged enum, which formats that do not describe themselves
+/// (postcard) write and cannot read back.
 fn save(state: &Ratchet) -> Result<Bytes, CryptoError> {
-    postcard::to_stdvec(&state.pickle()).map(Bytes::from).map_err(|_| CryptoError::State)
+    serde_json::to_vec(&state.pickle()).map(Bytes::from).map_err(|_| CryptoError::State)
 }
 
 fn load(state: &[u8]) -> Option<Ratchet> {
-    postcard::from_bytes::<SessionPickle>(state).ok().map(Ratchet::from_pickle)
+    serde_json::from_slice::<SessionPickle>(state).ok().map(Ratchet::from_pickle)
 }
