@@ -1,0 +1,283 @@
+//! The one writer: joins commits into groups, keeps the log, guards the disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kith_protocol::record::Change;
+
+use crate::codec::OpenRowError;
+use crate::disk;
+use crate::engine::{Durability, EngineError};
+use crate::log::ExportLog;
+use crate::reader::Core;
+use crate::staging::{Meta, Staging};
+use crate::ticket::{CommitError, Promise};
+
+/// Rows after which a group takes no further commit: sled's memory grows out of all proportion with its batches.
+pub(crate) const GROUP_ROWS: usize = 1_000;
+/// Bytes after which a group takes no further commit.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Rows, chunks and index rows of one commit.
+const COMMIT_ROWS: usize = 32 * 1024;
+/// Bytes of one commit.
+const COMMIT_BYTES: usize = 32 * 1024 * 1024;
+/// The folder's size is measured anew after so many bytes.
+const MEASURE_EVERY: u64 = 1024 * 1024;
+
+/// Changes waiting to be written.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) durable: bool,
+    pub(crate) promise: Promise,
+}
+
+/// Keeps writes from filling the disk or outgrowing the quota.
+#[derive(Debug)]
+pub(crate) struct SpaceGuard {
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) quota: Option<u64>,
+    pub(crate) min_free: u64,
+    used: u64,
+    /// Bytes handed to the system since `used` was measured.
+    since: u64,
+    measured: bool,
+}
+
+impl SpaceGuard {
+    pub(crate) const fn new(folder: Option<PathBuf>, quota: Option<u64>, min_free: u64) -> Self {
+        Self { folder, quota, min_free, used: 0, since: 0, measured: false }
+    }
+
+    fn check(&mut self) -> Result<(), CommitError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        if let Some(free) = disk::free_bytes(folder)
+            && free < self.min_free
+        {
+            return Err(CommitError::NoSpace { free, needed: self.min_free });
+        }
+        if let Some(quota) = self.quota {
+            if !self.measured || self.since > MEASURE_EVERY || self.used.saturating_add(self.since) > quota {
+                self.used = disk::used_bytes(folder);
+                self.since = 0;
+                self.measured = true;
+            }
+            if self.used > quota {
+                return Err(CommitError::Quota { used: self.used, quota });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Owns all writes of a store.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    core: Arc<Core>,
+    meta: Meta,
+    log: Option<ExportLog>,
+    /// Housekeeping of the log failed: not tried again before the next open.
+    log_untended: bool,
+    space: SpaceGuard,
+    halted: Option<CommitError>,
+    /// Lazy commits are in the engine and not yet durable.
+    lazy: bool,
+}
+
+impl Writer {
+    pub(crate) const fn new(core: Arc<Core>, meta: Meta, log: Option<ExportLog>, space: SpaceGuard) -> Self {
+        Self { core, meta, log, log_untended: false, space, halted: None, lazy: false }
+    }
+
+    pub(crate) const fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.as_ref().map_or(0, ExportLog::bytes)
+    }
+
+    /// Why commits are refused, if they are.
+    pub(crate) const fn halted(&self) -> Option<&CommitError> {
+        self.halted.as_ref()
+    }
+
+    /// Takes commits again after the disk was full.
+    pub(crate) fn resume(&mut self) -> Result<(), CommitError> {
+        match &self.halted {
+            None => Ok(()),
+            Some(CommitError::NoSpace { .. } | CommitError::Quota { .. } | CommitError::TooLarge { .. }) => {
+                self.space.check()?;
+                self.halted = None;
+                Ok(())
+            }
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    fn halt(&mut self, error: CommitError) -> CommitError {
+        tracing::error!(%error, "the store takes no more commits");
+        self.halted = Some(error.clone());
+        error
+    }
+
+    /// Writes commits in their order, each whole or not at all. Everything behind a refused one is refused.
+    pub(crate) fn write(&mut self, waiting: impl IntoIterator<Item = Pending>) {
+        let mut waiting = waiting.into_iter().peekable();
+        while waiting.peek().is_some() {
+            if let Some(error) = &self.halted {
+                let halted = CommitError::Halted(error.to_string());
+                for pending in waiting {
+                    pending.promise.answer(Err(halted.clone()));
+                }
+                return;
+            }
+            self.write_group(&mut waiting);
+        }
+    }
+
+    fn write_group(&mut self, waiting: &mut std::iter::Peekable<impl Iterator<Item = Pending>>) {
+        if let Err(error) = self.space.check() {
+            let error = self.halt(error);
+            if let Some(first) = waiting.next() {
+                first.promise.answer(Err(error));
+            }
+            return;
+        }
+        let core = Arc::clone(&self.core);
+        let mut staging = Staging::new(core.engine.as_ref(), &core.codec, self.meta);
+        let group = self.meta.commit.saturating_add(1);
+        let mut promises = Vec::new();
+        let mut durable = false;
+        let mut refused = None;
+        while staging.rows() < GROUP_ROWS
+            && staging.bytes() < GROUP_BYTES
+            && let Some(pending) = waiting.next()
+        {
+            match self.stage(&mut staging, &pending, group) {
+                Ok(()) => {
+                    durable |= pending.durable;
+                    promises.push(pending.promise);
+                }
+                Err(error) => {
+                    refused = Some((pending.promise, error));
+                    break;
+                }
+            }
+        }
+        let result = if let Some((promise, error)) = refused {
+            // some of its changes are staged already: nothing of this group is written
+            let error = self.halt(error);
+            if let Some(log) = &mut self.log {
+                log.discard();
+            }
+            promise.answer(Err(error.clone()));
+            Err(CommitError::Halted(error.to_string()))
+        } else {
+            self.flush_group(staging, durable).map_err(|error| self.halt(error))
+        };
+        for promise in promises {
+            promise.answer(result.clone());
+        }
+    }
+
+    fn stage(&mut self, staging: &mut Staging<'_>, pending: &Pending, group: u64) -> Result<(), CommitError> {
+        let (rows, bytes) = (staging.rows(), staging.bytes());
+        for change in &pending.changes {
+            staging.apply(change).map_err(|error| self.failed(&error))?;
+            let (rows, bytes) = (staging.rows().saturating_sub(rows), staging.bytes().saturating_sub(bytes));
+            if rows > COMMIT_ROWS || bytes > COMMIT_BYTES {
+                return Err(CommitError::TooLarge { rows, bytes });
+            }
+        }
+        staging.meta.commit = staging.meta.commit.saturating_add(1);
+        if let Some(log) = &mut self.log {
+            log.append(&self.core.codec, staging.meta.commit, group, pending.durable, &pending.changes)
+                .map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn flush_group(&mut self, staging: Staging<'_>, durable: bool) -> Result<(), CommitError> {
+        self.space.since = self.space.since.saturating_add(staging.bytes() as u64 * 2);
+        let (batch, meta) = staging.finish().map_err(|error| self.failed(&error))?;
+        // first the log: what it has too much at a crash was never acknowledged, what it lacked could not be restored
+        if let Some(log) = &mut self.log {
+            log.write().map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
+        }
+        let durability = if durable { Durability::Durable } else { Durability::Lazy };
+        self.core
+            .engine
+            .write(&batch, &[], durability)
+            .map_err(|error| self.failed(&OpenRowError::Engine(error)))?;
+        self.meta = meta;
+        self.lazy = !durable;
+        Ok(())
+    }
+
+    fn failed(&self, error: &OpenRowError) -> CommitError {
+        if matches!(error, OpenRowError::Engine(error) if error.is_damage()) {
+            self.core.suspect.raise(error);
+        }
+        CommitError::Failed(error.to_string())
+    }
+
+    /// Whether lazy commits wait to be made durable.
+    pub(crate) const fn has_lazy(&self) -> bool {
+        self.lazy && self.halted.is_none()
+    }
+
+    /// Makes lazy commits durable.
+    pub(crate) fn sync_engine(&mut self) -> Result<(), EngineError> {
+        if self.has_lazy() {
+            self.core.engine.sync()?;
+            self.lazy = false;
+        }
+        Ok(())
+    }
+
+    /// Whether the log waits to be put on disk.
+    pub(crate) fn log_is_unsynced(&self) -> bool {
+        self.log.as_ref().is_some_and(ExportLog::is_unsynced)
+    }
+
+    /// Puts the log on disk.
+    pub(crate) fn sync_log(&mut self) -> std::io::Result<()> {
+        self.log.as_mut().map_or(Ok(()), ExportLog::sync)
+    }
+
+    /// Whether [`Writer::tend`] has something to do.
+    pub(crate) fn needs_tending(&self) -> bool {
+        !self.log_untended && self.halted.is_none() && self.log.as_ref().is_some_and(ExportLog::needs_tending)
+    }
+
+    /// A little housekeeping between commits.
+    pub(crate) fn tend(&mut self) {
+        if !self.needs_tending() || self.space.check().is_err() {
+            // a full disk is no reason to write everything anew
+            self.log_untended |= self.halted.is_none() && self.needs_tending();
+            return;
+        }
+        let Some(log) = &mut self.log else { return };
+        if let Err(error) = log.tend(self.core.engine.as_ref(), &self.core.codec, self.meta.commit) {
+            self.log_untended = true;
+            if error.raw_os_error().is_some() {
+                tracing::error!(%error, "the export log could not be rewritten; it is tried again at the next start");
+            } else {
+                self.core.suspect.raise(&error);
+            }
+        }
+    }
+
+    /// Makes everything durable and marks the log as closed in order.
+    pub(crate) fn close(&mut self) -> Result<(), CommitError> {
+        let engine = if self.halted.is_none() { self.core.engine.sync() } else { Ok(()) };
+        if let Some(log) = &mut self.log {
+            log.discard();
+            log.close(self.meta.commit)
+                .map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
+        }
+        engine.map_err(|error| CommitError::Failed(error.to_string()))?;
+        self.halted.clone().map_or(Ok(()), Err)
+    }
+}
