@@ -1,0 +1,190 @@
+//! Two engines against each other: the main path, and what goes wrong on it.
+
+use kith_protocol::engine::{Answer, Command};
+use kith_protocol::record::{Key, Rank};
+use kith_protocol::testing::{Pair, Weather, Who};
+
+#[test]
+fn two_strangers_become_contacts_by_an_invite() {
+    let pair = Pair::friends(1, Weather::FAIR);
+    pair.check();
+}
+
+#[test]
+fn a_message_is_queued_delivered_and_read() {
+    let mut pair = Pair::friends(2, Weather::FAIR);
+    let id = pair.send(Who::A, "hello Ben").expect("sent");
+    assert!(pair.run_until(5_000, Pair::all_delivered));
+    let there = pair.history(Who::B);
+    assert_eq!(there.len(), 1);
+    assert_eq!(there[0].text, "hello Ben");
+    let with = pair.side(Who::A).account;
+    pair.command(Who::B, Command::MarkRead { with, up_to: None }).expect("marked");
+    let read = |pair: &Pair| pair.history(Who::A)[0].rank == Rank::Read;
+    assert!(pair.run_until(5_000, read), "{:?}", pair.history(Who::A));
+    assert_eq!(pair.history(Who::A)[0].id, id);
+    pair.check();
+    pair.check_same_history();
+}
+
+#[test]
+fn what_was_written_while_the_other_was_off_arrives_once_in_order() {
+    let mut pair = Pair::friends(3, Weather::FAIR);
+    pair.stop(Who::B);
+    for number in 0..1000 {
+        pair.send(Who::A, &format!("line {number}")).expect("sent");
+    }
+    pair.check();
+    pair.start(Who::B);
+    assert!(pair.run_until(600_000, Pair::all_delivered));
+    let texts: Vec<String> = pair.history(Who::B).into_iter().map(|entry| entry.text).collect();
+    let wanted: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
+    assert_eq!(texts, wanted);
+    pair.check();
+}
+
+#[test]
+fn both_write_first_at_the_same_moment() {
+    let mut pair = Pair::friends(4, Weather::FAIR);
+    pair.set_network(false);
+    for number in 0..20 {
+        pair.send(Who::A, &format!("a{number}"));
+        pair.send(Who::B, &format!("b{number}"));
+    }
+    pair.set_network(true);
+    assert!(pair.run_until(600_000, Pair::all_delivered));
+    pair.check_same_history();
+    pair.check();
+}
+
+#[test]
+fn foul_weather_loses_repeats_and_reorders_but_nothing_is_lost() {
+    for seed in 10..16 {
+        let mut pair = Pair::friends(seed, Weather::FOUL);
+        for number in 0..60 {
+            pair.send(Who::A, &format!("a{number}"));
+            if number % 3 == 0 {
+                pair.send(Who::B, &format!("b{number}"));
+            }
+            pair.run_for(200);
+        }
+        assert!(pair.run_until(3_600_000, Pair::all_delivered), "seed {seed}");
+        pair.check_same_history();
+        pair.check();
+    }
+}
+
+#[test]
+fn edits_deletes_and_reactions_reach_the_other_side() {
+    let mut pair = Pair::friends(5, Weather::FAIR);
+    let one = pair.send(Who::A, "frist").expect("sent");
+    let two = pair.send(Who::A, "regret").expect("sent");
+    pair.command(Who::A, Command::Edit { target: one, text: "first".into() }).expect("edited");
+    pair.command(Who::A, Command::Delete { target: two }).expect("deleted");
+    assert!(pair.run_until(10_000, |pair| {
+        let there = pair.history(Who::B);
+        there.len() == 2 && there[0].text == "first" && there[1].deleted && there[1].text.is_empty()
+    }));
+    pair.command(Who::B, Command::React { target: one, emoji: "👍".into() }).expect("reacted");
+    assert!(pair.run_until(10_000, |pair| pair.history(Who::A)[0].reactions.len() == 1));
+    assert!(pair.command(Who::B, Command::Edit { target: one, text: "no".into() }).is_err());
+    pair.check_same_history();
+    pair.check();
+}
+
+#[test]
+fn a_client_id_makes_submitting_twice_harmless() {
+    let mut pair = Pair::friends(6, Weather::FAIR);
+    let client = Some(kith_protocol::ClientId([7; 16]));
+    let to = pair.side(Who::B).account;
+    let command = Command::Send { to, text: "once".into(), reply_to: None, client };
+    let first = pair.command(Who::A, command.clone()).expect("sent");
+    let second = pair.command(Who::A, command).expect("sent");
+    let (Answer::Sent { entry: one, repeated: false, .. }, Answer::Sent { entry: two, repeated: true, .. }) =
+        (first, second)
+    else {
+        panic!("not sent as expected");
+    };
+    assert_eq!(one, two);
+    assert!(pair.run_until(5_000, Pair::all_delivered));
+    assert_eq!(pair.history(Who::B).len(), 1);
+}
+
+#[test]
+fn a_device_restored_from_an_old_copy_loses_nothing_for_good() {
+    for restored in [Who::A, Who::B] {
+        let mut pair = Pair::friends(7, Weather::FAIR);
+        for number in 0..10 {
+            pair.send(Who::A, &format!("a{number}"));
+            pair.send(Who::B, &format!("b{number}"));
+        }
+        assert!(pair.run_until(60_000, Pair::all_delivered));
+        let copy = pair.side(restored).disk.copy();
+        for number in 10..30 {
+            pair.send(Who::A, &format!("a{number}"));
+            pair.send(Who::B, &format!("b{number}"));
+        }
+        assert!(pair.run_until(60_000, Pair::all_delivered));
+        pair.stop(restored);
+        pair.restore(restored, &copy);
+        pair.start(restored);
+        pair.run_for(1_000);
+        pair.send(Who::A, "after a");
+        pair.send(Who::B, "after b");
+        let whole = |pair: &Pair| {
+            [Who::A, Who::B].into_iter().all(|who| pair.history(who).len() == 62) && pair.all_delivered()
+        };
+        let done = pair.run_until(3_600_000, whole);
+        let counts = [Who::A, Who::B].map(|who| pair.history(who).len());
+        assert!(done, "{restored:?}: {counts:?} of 62");
+        pair.check_same_history();
+    }
+}
+
+#[test]
+fn a_blocked_contact_stays_out_until_unblocked() {
+    let mut pair = Pair::friends(8, Weather::FAIR);
+    let (a, b) = (pair.side(Who::A).account, pair.side(Who::B).account);
+    pair.command(Who::A, Command::Block(b)).expect("blocked");
+    let id = pair.send(Who::B, "are you there?").expect("queued");
+    pair.run_for(120_000);
+    assert_eq!(pair.history(Who::A).len(), 0);
+    let entry: kith_protocol::record::Entry = pair.row(Who::B, &Key::Entry(id)).expect("stored");
+    assert_eq!(entry.rank, Rank::Queued);
+    pair.command(Who::A, Command::Unblock(b)).expect("unblocked");
+    assert!(pair.run_until(3_600_000, Pair::all_delivered));
+    assert_eq!(pair.history(Who::A).len(), 1);
+    assert!(pair.command(Who::B, Command::Block(a)).is_ok());
+    pair.check();
+}
+
+#[test]
+fn an_invite_is_used_once() {
+    let mut pair = Pair::new(9, Weather::FAIR);
+    let Ok(Answer::Invite { uri, id, .. }) = pair.command(Who::A, Command::CreateInvite { uses: 1, ttl: 86_400_000 })
+    else {
+        panic!("no invite");
+    };
+    pair.command(Who::A, Command::RevokeInvite(id)).expect("revoked");
+    pair.command(Who::B, Command::AcceptInvite { uri }).expect("accepting");
+    let a = pair.side(Who::A).account;
+    let refused = |pair: &Pair| {
+        let contact: Option<kith_protocol::record::Contact> = pair.row(Who::B, &Key::Contact(a));
+        contact.is_some_and(|contact| contact.state == kith_protocol::record::ContactState::Refused)
+    };
+    assert!(pair.run_until(60_000, refused));
+    assert!(!pair.are_contacts());
+    pair.check();
+}
+
+#[test]
+fn a_message_nobody_confirms_expires_after_thirty_days() {
+    let mut pair = Pair::friends(11, Weather::FAIR);
+    pair.stop(Who::B);
+    pair.send(Who::A, "into the void").expect("queued");
+    pair.run_for(29 * 86_400_000);
+    assert_eq!(pair.history(Who::A)[0].rank, Rank::Queued);
+    pair.run_for(2 * 86_400_000);
+    assert_eq!(pair.history(Who::A)[0].rank, Rank::Expired);
+    pair.check();
+}
