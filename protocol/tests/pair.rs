@@ -161,7 +161,8 @@ fn a_blocked_contact_stays_out_until_unblocked() {
 #[test]
 fn an_invite_is_used_once() {
     let mut pair = Pair::new(9, Weather::FAIR);
-    let Ok(Answer::Invite { uri, id, .. }) = pair.command(Who::A, Command::CreateInvite { uses: 1, ttl: 86_400_000 })
+    let Ok(Answer::Invite { uri, id, .. }) =
+        pair.command(Who::A, Command::CreateInvite { uses: 1, ttl: 86_400_000 })
     else {
         panic!("no invite");
     };

@@ -1,5 +1,7 @@
 //! Sessions between two devices, through the public interface.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
+
 mod common;
 
 use common::{NOW, Person};
@@ -183,7 +185,7 @@ fn a_foreign_identity_key_in_my_certificate_fails() {
     let mut message = send(&mut at_alice, b"from alice");
     assert!(accept(&bob, &bobs, &message).is_ok());
     let start = message.start.as_mut().unwrap();
-    start.certificate = stolen.bytes.clone();
+    start.certificate = stolen.bytes;
     message.session = named(&bob, &mallory, start);
     assert_eq!(accept(&bob, &bobs, &message).unwrap_err(), CryptoError::FirstMessage);
 }

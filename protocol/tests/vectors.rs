@@ -2,6 +2,8 @@
 //! points to. After a deliberate change of the protocol, `KITH_WRITE_VECTORS=1 cargo test -p kith-protocol --test vectors`
 //! writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, also in its own functions")]
+
 mod common;
 
 use std::path::PathBuf;

@@ -134,19 +134,25 @@ fn agree(secret: &Secret32, public: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, Cr
     if shared.was_contributory() { Ok(Zeroizing::new(shared.to_bytes())) } else { Err(CryptoError::WeakKey) }
 }
 
-/// The initiator's one step of the root ratchet, in Olm's terms: (root key, chain key).
+/// Keys of the initiator's first sending chain, in Olm's terms.
+pub(super) struct FirstChain {
+    pub(super) root_key: Zeroizing<[u8; 32]>,
+    pub(super) chain_key: Zeroizing<[u8; 32]>,
+}
+
+/// The initiator's one step of the root ratchet.
 pub(super) fn root_step(
     root: &Secret32,
     ratchet: &Secret32,
     prekey: &[u8; 32],
-) -> Result<(Zeroizing<[u8; 32]>, Zeroizing<[u8; 32]>), CryptoError> {
+) -> Result<FirstChain, CryptoError> {
     let shared = agree(ratchet, prekey)?;
     let mut out = Zeroizing::new([0u8; 64]);
     let kdf = Hkdf::<Sha256>::new(Some(root.expose()), shared.as_ref());
     kdf.expand(b"OLM_RATCHET", out.as_mut()).map_err(|_| CryptoError::State)?;
-    let (mut root_key, mut chain_key) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
-    let (first, second) = out.split_at(32);
-    root_key.copy_from_slice(first);
-    chain_key.copy_from_slice(second);
-    Ok((root_key, chain_key))
+    let mut chain = FirstChain { root_key: Zeroizing::new([0; 32]), chain_key: Zeroizing::new([0; 32]) };
+    let (root_key, chain_key) = out.split_at(32);
+    chain.root_key.copy_from_slice(root_key);
+    chain.chain_key.copy_from_slice(chain_key);
+    Ok(chain)
 }

@@ -89,12 +89,12 @@ pub fn start(
     }
     let Initiated { start, root } = initiate(own, bundle, one_time, rng)?;
     let ratchet = Secret32::random(rng);
-    let (root_key, chain_key) = root_step(&root, &ratchet, &bundle.prekey)?;
+    let first = root_step(&root, &ratchet, &bundle.prekey)?;
     let state = Ratchet::from_root_key_material(
         SessionConfig::version_2(),
         session_keys(&own.certificate.identity_key, &start.base_key, &bundle.prekey),
-        *root_key,
-        *chain_key,
+        *first.root_key,
+        *first.chain_key,
         *ratchet.expose(),
     );
     Ok(record::Session {

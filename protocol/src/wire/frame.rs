@@ -113,7 +113,7 @@ impl StreamHead {
         })
     }
 
-    fn to_proto(&self) -> proto::StreamHead {
+    fn to_proto(self) -> proto::StreamHead {
         proto::StreamHead {
             conversation: Bytes::copy_from_slice(self.conversation.as_bytes()),
             stream: Bytes::copy_from_slice(self.stream.as_bytes()),
@@ -216,7 +216,7 @@ impl Frame {
                 reason: reason.number(),
             })),
             Self::Streams(heads) => Some(Kind::Streams(proto::Streams {
-                heads: heads.iter().map(StreamHead::to_proto).collect(),
+                heads: heads.iter().map(|head| head.to_proto()).collect(),
             })),
             Self::Unknown => None,
         };
