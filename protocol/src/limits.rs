@@ -84,6 +84,8 @@ pub const DEVICE_LIST_TTL: u64 = 90 * DAY;
 pub const RECEIPT_JOIN: u64 = 50;
 /// Least time between two repairs asked of, or served to, one device.
 pub const REPAIR_INTERVAL: u64 = 60_000;
+/// A live link over which nothing is confirmed for this long is sent everything open once more.
+pub const STALL: u64 = 20_000;
 /// Longest pause between two attempts to reach a device.
 pub const BACKOFF_MAX: u64 = 10 * MINUTE;
 /// First pause between two attempts to reach a device.

@@ -109,9 +109,11 @@ impl Engine {
         }
         let fresh = self.links.insert(peer, Link::new(link)).is_none();
         self.reached(peer);
-        let list = contact.as_ref().map(|_| (self.core.keys.list.version, self.core.keys.list_hash));
+        let accepted = contact.as_ref().filter(|contact| contact.state == ContactState::Accepted);
+        let list = accepted.map(|_| (self.core.keys.list.version, self.core.keys.list_hash));
         self.send_frame(peer, &Frame::Hello { version: VERSION, list, time: self.core.now.wall });
         let Some(contact) = contact else { return Ok(()) };
+        self.pump.insert(peer);
         if let (Some(address), Some(mut row)) = (address, self.core.peer(&peer)?)
             && row.addresses.first() != Some(&address)
         {
@@ -136,7 +138,7 @@ impl Engine {
             return Ok(());
         }
         let Some(gone) = self.links.remove(&peer) else { return Ok(()) };
-        for timer in [Timer::Receipts(peer), Timer::Hole(peer), Timer::Repair(peer)] {
+        for timer in [Timer::Receipts(peer), Timer::Hole(peer), Timer::Repair(peer), Timer::Stalled(peer)] {
             self.core.timers.cancel(timer);
         }
         let Some(mut contact) = self.core.contact_of(&peer)? else { return Ok(()) };
@@ -162,10 +164,6 @@ impl Engine {
 
     fn live_links(&self, devices: &[DeviceId]) -> usize {
         devices.iter().filter(|device| self.links.contains_key(device)).count()
-    }
-
-    pub(super) fn is_online(&self, devices: &[DeviceId]) -> bool {
-        self.live_links(devices) > 0
     }
 
     pub(super) fn frame(&mut self, peer: DeviceId, link: LinkId, bytes: &Bytes) -> Result<(), Fault> {

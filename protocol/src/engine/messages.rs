@@ -127,7 +127,8 @@ impl Engine {
         let mut conversation = self.direct_or_new(with)?;
         let mut stream = self.own_stream(&mut conversation)?;
         let now = self.core.now.wall;
-        let parents = conversation.heads.iter().map(|head| head.entry).collect();
+        let mut parents: Vec<EntryId> = conversation.heads.iter().map(|head| head.entry).collect();
+        parents.sort_unstable();
         let highest =
             conversation.heads.iter().map(|head| head.order).max().unwrap_or(0).max(self.last_own(&stream)?);
         let new = entry::Entry {
@@ -143,6 +144,8 @@ impl Engine {
             body,
         };
         let (id, bytes) = entry::encode(&new);
+        // what we would refuse ourselves must never leave: the other side would drop it for good
+        entry::parse(&bytes).map_err(|_| Fault::Internal("writing a message"))?;
         stream.gapless = new.number;
         stream.gapless_id = id;
         stream.read = new.number;

@@ -220,6 +220,7 @@ impl Engine {
             Timer::Hole(device) => self.hole_timeout(device),
             Timer::Gap(stream) => self.gap_timeout(stream),
             Timer::Repair(device) => self.ask_repair(device),
+            Timer::Stalled(device) => self.stalled(device),
             Timer::Reach(device) => self.reach_timeout(device),
             Timer::Publish => self.publish(),
             Timer::Housekeeping => self.housekeeping(),

@@ -2,6 +2,7 @@
 
 use super::links::{BundleFor, Link};
 use super::output::Output;
+use super::timer::Timer;
 use super::{Engine, Fault};
 use crate::id::{AccountId, DeviceId, EntryId, EnvelopeId};
 use crate::limits;
@@ -47,6 +48,7 @@ impl Engine {
         }
         if let Some(link) = self.links.get_mut(&device) {
             link.landed(seq);
+            self.core.timers.cancel(Timer::Stalled(device));
             self.pump.insert(device);
         }
         Ok(())
@@ -55,12 +57,35 @@ impl Engine {
     /// Sends what fits into the window of each device that has something to send.
     pub(super) fn pump_all(&mut self) {
         while let Some(device) = self.pump.pop_first() {
-            if let Err(fault) = self.pump_device(device) {
+            let result = self.pump_device(device).and_then(|()| self.watch_progress(device));
+            if let Err(fault) = result {
                 self.core.abandon();
                 self.report(&fault, "sending");
             }
             self.core.commit();
         }
+    }
+
+    /// While a linked device owes us something, silence has a limit.
+    fn watch_progress(&mut self, device: DeviceId) -> Result<(), Fault> {
+        let outbox: Option<Outbox> = self.core.get(&Key::Outbox(device))?;
+        let open = outbox.is_some_and(|outbox| outbox.open > 0);
+        if open && self.links.contains_key(&device) {
+            self.core.timers.set_earlier(Timer::Stalled(device), self.core.now.mono.plus(limits::STALL));
+        } else {
+            self.core.timers.cancel(Timer::Stalled(device));
+        }
+        Ok(())
+    }
+
+    /// Nothing came back over a live link: what is open is sent once more, and a bundle asked for anew.
+    pub(super) fn stalled(&mut self, device: DeviceId) -> Result<(), Fault> {
+        if let Some(link) = self.links.get_mut(&device) {
+            link.rewind();
+            link.bundle = None;
+            self.pump.insert(device);
+        }
+        Ok(())
     }
 
     fn pump_device(&mut self, device: DeviceId) -> Result<(), Fault> {

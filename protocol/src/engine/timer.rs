@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Gap(StreamId),
     /// A repair may be asked for again.
     Repair(DeviceId),
+    /// Nothing came back over a live link for a while.
+    Stalled(DeviceId),
     /// A device is to be reached.
     Reach(DeviceId),
     /// The directory record is to be published.
@@ -34,6 +36,7 @@ impl Timer {
             Self::Hole(_) => "hole",
             Self::Gap(_) => "gap",
             Self::Repair(_) => "repair",
+            Self::Stalled(_) => "a stalled link",
             Self::Reach(_) => "reach a device",
             Self::Publish => "publish",
             Self::Housekeeping => "housekeeping",
