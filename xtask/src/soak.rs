@@ -25,9 +25,15 @@ pub(crate) fn soak(args: &[String]) -> Result<()> {
         Ok(targets) => {
             steps.step("cargo-fuzz", "cargo install cargo-fuzz --locked", tools::ensure_fuzz);
             for target in targets {
+                // The corpus is what this machine has found so far, the seeds are committed.
+                let corpus = format!("fuzz/corpus/{target}");
+                if let Err(error) = std::fs::create_dir_all(root().join(&corpus)) {
+                    steps.step(&corpus, "mkdir", || Err(error.into()));
+                    continue;
+                }
                 let cmd = Cmd::cargo("fuzz run --fuzz-dir fuzz -s none")
                     .arg(&target)
-                    .words("-- -max_total_time=60");
+                    .words(&format!("{corpus} fuzz/seeds/{target} -- -max_total_time=60"));
                 steps.run(&format!("fuzz {target}"), &cmd);
             }
         }

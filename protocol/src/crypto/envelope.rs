@@ -17,7 +17,7 @@ use crate::id::{EnvelopeId, SessionId};
 use crate::identity::derive;
 use crate::limits;
 use crate::secret::Secret32;
-use crate::wire::{WireError, decode, exact, id, opt_exact, proto};
+use crate::wire::{WireError, decode, exact, id, opt_exact, proto, short};
 
 const VERSION: u8 = 1;
 const TAG: usize = 8;
@@ -173,8 +173,17 @@ pub fn open(right: &Secret32, envelope: &[u8]) -> Result<Content, CryptoError> {
     if padding.iter().any(|byte| *byte != 0) {
         return Err(WireError::Field("the padding").into());
     }
-    let content: proto::EnvelopeContent =
-        decode("the envelope's content", Bytes::copy_from_slice(content), limits::ENVELOPE)?;
+    Ok(decode_content(content)?)
+}
+
+/// Reads what an opened envelope holds, without its padding.
+///
+/// # Errors
+/// [`WireError`] naming the part that is wrong.
+pub fn decode_content(bytes: &[u8]) -> Result<Content, WireError> {
+    let what = "the envelope's content";
+    short(what, bytes.len(), limits::ENVELOPE)?;
+    let content: proto::EnvelopeContent = decode(what, Bytes::copy_from_slice(bytes), limits::ENVELOPE)?;
     Ok(Content {
         session: id("the session id", &content.session)?,
         number: content.number,
@@ -182,7 +191,7 @@ pub fn open(right: &Secret32, envelope: &[u8]) -> Result<Content, CryptoError> {
         message_type: match content.message_type {
             0 => 0,
             1 => 1,
-            _ => return Err(WireError::Field("the message type").into()),
+            _ => return Err(WireError::Field("the message type")),
         },
         message: content.message,
     })
