@@ -126,7 +126,7 @@ pub(crate) struct PinFile {
 }
 
 impl PinFile {
-    /// Reads the file; a damaged one is set aside, since it only guards against impostors from now on.
+    /// Reads the file.
     pub(crate) fn open(folder: &Folder) -> Result<Self, Error> {
         let path = folder.names();
         let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
@@ -143,6 +143,11 @@ impl PinFile {
             }
         };
         Ok(Self { path: Some(path), pins })
+    }
+
+    /// Names in use that are forgotten with the process.
+    pub(crate) fn in_memory() -> Self {
+        Self { path: None, pins: Pins::default() }
     }
 
     pub(crate) const fn pins(&self) -> &Pins {

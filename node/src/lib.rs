@@ -1,10 +1,24 @@
 //! Kith's embeddable node: drives the [`Engine`](kith_protocol::Engine) over libp2p, keeps its store, and offers
-//! [`api`] in this process and, as [`rpc`], to others on this machine.
+//! [`api`] in this process and, as `rpc`, to others on this machine.
+//!
+//! [`account::create`] makes an account in a data folder, [`Builder`] starts a node on it, [`Node::handle`] is what a
+//! front end uses. `examples/embed.rs` shows all three.
 
+pub mod account;
 pub mod api;
-pub mod folder;
+mod config;
+pub mod doctor;
+mod folder;
+mod host;
+pub mod keys;
+pub mod maintenance;
+mod node;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 mod runtime;
 
+pub use config::{ConfigError, RunChanges, RunOptions};
+pub use folder::Folder;
+pub use host::{Host, ProductHost};
 pub use kith_protocol as protocol;
+pub use node::{Builder, Node, StartError};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, select};
+use kith_network::Network;
 use kith_protocol::engine::{Answer, Command};
 use kith_protocol::{AccountId, ClientId, EntryId, InviteId, Wall};
 use tokio::sync::broadcast::error::RecvError;
@@ -19,7 +20,8 @@ use super::view::{
 };
 use super::who::{self, Meaning};
 use crate::folder::PinFile;
-use crate::runtime::{Call, Calls, Live, LiveSender, NetworkState};
+use crate::host::Host;
+use crate::runtime::{Call, Calls, Live, LiveSender, NetworkFacts};
 
 /// Longest single wait; see `Session::wait` for longer ones.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -35,8 +37,9 @@ pub(crate) trait Clock: Send + Sync {
 pub(crate) struct Running {
     pub(crate) calls: Calls,
     pub(crate) live: LiveSender,
-    pub(crate) network: Arc<dyn NetworkState>,
+    pub(crate) network: Network,
     pub(crate) stop: CancellationToken,
+    pub(crate) host: Arc<dyn Host>,
 }
 
 /// A node in this process, or only its data folder. Cheap to clone; all methods can be called from any task.
@@ -72,6 +75,14 @@ impl Handle {
     pub async fn stopping(&self) {
         if let Some(running) = &self.running {
             running.stop.cancelled().await;
+        }
+    }
+
+    /// Runs a task on the host of the node, if one runs.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(running) = &self.running {
+            running.host.spawn(name, Box::pin(task));
         }
     }
 
@@ -352,11 +363,8 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::Store`] if rows cannot be read.
-    pub async fn status(&self) -> Result<NodeView, Error> {
-        let network = match &self.running {
-            Some(running) => Some(running.network.facts().await.ok_or(Error::Stopped)?),
-            None => None,
-        };
+    pub fn status(&self) -> Result<NodeView, Error> {
+        let network = self.running.as_ref().map(|running| NetworkFacts::of(&running.network));
         self.reads.node(network, self.clock.wall())
     }
 

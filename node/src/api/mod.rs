@@ -16,6 +16,9 @@ pub mod who;
 pub use error::{Candidate, Error};
 pub use events::EventStream;
 pub use handle::Handle;
+pub(crate) use handle::{Clock, Running};
+pub(crate) use library::Library;
+pub(crate) use reads::Reads;
 pub use session::{Request, Session};
 pub use view::{
     ContactStatus, ContactView, ConversationView, CustodyView, DeviceJourneyView, Direction, EventBodyView,

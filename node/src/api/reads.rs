@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kith_protocol::engine::own_directory_key;
+use kith_protocol::identity::{direct_conversation, safety_number};
 use kith_protocol::record::{
     Contact, Conversation, Counters, Delivery, Entry, Event, EventBody, Invite, InviteState, Key, KeyRange,
     Outbox, Own, Rank, Settings,
@@ -120,9 +122,11 @@ impl Reads {
             .collect()
     }
 
-    pub(crate) fn conversation_with(&self, account: AccountId) -> Result<Option<ConversationId>, Error> {
-        let conversations = all::<Conversation>(self.library.as_ref(), &KeyRange::Conversations)?;
-        Ok(conversations.iter().find(|conversation| conversation.with == account).map(|found| found.id))
+    /// The conversation with somebody, once there is one.
+    fn conversation_with(&self, account: AccountId) -> Result<Option<ConversationId>, Error> {
+        let id = direct_conversation(&self.own, &account);
+        let row: Option<Conversation> = get(self.library.as_ref(), &Key::Conversation(id))?;
+        Ok(row.map(|row| row.id))
     }
 
     pub(crate) fn conversations(&self) -> Result<Vec<ConversationView>, Error> {
@@ -245,7 +249,7 @@ impl Reads {
             peer_id: own.device.peer_id().map(|peer| peer.to_string()).unwrap_or_default(),
             name: own.name.clone(),
             addresses: network.addresses,
-            directory_key: directory_key(&own, now),
+            directory_key: own_directory_key(&own, now).to_string(),
             peers: network.peers,
             contacts_online: self.presence.count(),
             relays: Vec::new(),
@@ -260,7 +264,7 @@ impl Reads {
         Ok(SafetyView {
             account,
             name: contact.name,
-            number: safety_number(self.own, account),
+            number: safety_number(&self.own, &account),
             verified: contact.verified,
         })
     }
@@ -423,12 +427,4 @@ fn page_size(limit: u32) -> usize {
 
 fn no_account() -> Error {
     Error::invalid("no account here yet; run `kith init --name YOU` first")
-}
-
-fn directory_key(_own: &Own, _now: Wall) -> String {
-    String::new()
-}
-
-fn safety_number(_own: AccountId, _other: AccountId) -> String {
-    String::new()
 }

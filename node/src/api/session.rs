@@ -163,7 +163,7 @@ surface! {
         words: String, #[serde(with = "hex_option", default)] with: Option<AccountId>, limit: u32
     ) -> Vec<MessageView>;
     /// How the node stands.
-    act Status => status() -> NodeView;
+    read Status => status() -> NodeView;
     /// Waits at most `timeout` milliseconds (of which one call takes at most 20 s) for a message's status.
     act WaitFor => wait_for(#[serde(with = "hex")] id: EntryId, status: Status, timeout: u64) -> WaitView;
     /// Stops the node.

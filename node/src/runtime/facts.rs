@@ -1,6 +1,6 @@
 //! How the network stands, for `status`.
 
-use futures::future::BoxFuture;
+use kith_network::{Network, Reachability};
 
 /// What the network knows of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +13,20 @@ pub(crate) struct NetworkFacts {
     pub(crate) reachability: String,
 }
 
-/// Whoever can tell.
-pub(crate) trait NetworkState: Send + Sync {
-    /// The facts now, or nothing once the network has ended.
-    fn facts(&self) -> BoxFuture<'_, Option<NetworkFacts>>;
+impl NetworkFacts {
+    pub(crate) fn of(network: &Network) -> Self {
+        let status = network.status();
+        let peer = format!("/p2p/{}", status.peer_id);
+        let addresses = status
+            .listening
+            .into_iter()
+            .map(|address| if address.contains("/p2p/") { address } else { address + &peer })
+            .collect();
+        let reachability = match status.reachability {
+            Reachability::Unknown => "unknown",
+            Reachability::Private => "private",
+            Reachability::Public => "public",
+        };
+        Self { addresses, peers: status.peers, reachability: reachability.to_owned() }
+    }
 }

@@ -1,0 +1,213 @@
+//! What a person would have to look at when something does not work.
+
+use std::path::Path;
+
+use kith_protocol::limits;
+use kith_protocol::record::{Clock, Key, ReadError, Reader, Record};
+use kith_store::{OpenError, StoreReader};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{NodeView, Timestamp};
+use crate::config::RunOptions;
+use crate::folder::Folder;
+use crate::keys::{self, KeyKind};
+use crate::node::{Builder, StartError};
+
+/// Less free space than this is worth a word.
+const LOW_SPACE: u64 = 512 * 1024 * 1024;
+/// No clock is right before this: 2026-01-01.
+const EARLIEST: u64 = 1_767_225_600_000;
+
+/// How bad something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, but look at it.
+    Warning,
+    /// Does not work.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `account`, `key`, `config`, `store`, `space`, `clock`, `listen`, `reachability`, `directory`.
+    pub check: String,
+    /// How it is.
+    pub level: Level,
+    /// What was found, and what to do about it.
+    pub text: String,
+}
+
+impl Finding {
+    fn new(check: &str, level: Level, text: impl Into<String>) -> Self {
+        Self { check: check.to_owned(), level, text: text.into() }
+    }
+}
+
+/// Looks at a data folder, and at the node on it if its state is given.
+#[must_use]
+pub fn examine(folder: &Folder, builder: &Builder, node: Option<&NodeView>) -> Vec<Finding> {
+    let mut findings = vec![key(folder), config(folder)];
+    match node {
+        Some(node) => {
+            findings.extend(network(node));
+            findings.extend(clock(builder, None));
+        }
+        None => findings.extend(store(builder)),
+    }
+    findings
+}
+
+fn key(folder: &Folder) -> Finding {
+    if !folder.path().exists() {
+        let text = format!("{} does not exist; run `kith init --name YOU` first", folder.path().display());
+        return Finding::new("account", Level::Problem, text);
+    }
+    if let Some(text) = open_to_others(folder.path()) {
+        return Finding::new("key", Level::Problem, text);
+    }
+    match keys::kind(folder.path()) {
+        Ok(None) => Finding::new("account", Level::Problem, StartError::NoAccount.to_string()),
+        Ok(Some(KeyKind::File)) => match open_to_others(&folder.path().join("key.json")) {
+            Some(text) => Finding::new("key", Level::Problem, text),
+            None => Finding::new("key", Level::Ok, "the store's key is in a file that only you can read"),
+        },
+        Ok(Some(kind)) => Finding::new("key", Level::Ok, format!("the store's key is kept by {kind}")),
+        Err(error) => Finding::new("key", Level::Problem, error.to_string()),
+    }
+}
+
+#[cfg(unix)]
+fn open_to_others(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(path).ok()?;
+    let mode = metadata.permissions().mode() & 0o777;
+    let wanted = if metadata.is_dir() { 0o700 } else { 0o600 };
+    (mode & 0o077 != 0).then(|| {
+        let path = path.display();
+        format!("others on this machine can read {path} (mode {mode:o}); run `chmod {wanted:o} {path}`")
+    })
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_path: &Path) -> Option<String> {
+    None
+}
+
+fn config(folder: &Folder) -> Finding {
+    match RunOptions::read(folder) {
+        Err(error) => Finding::new("config", Level::Problem, error.to_string()),
+        Ok(options) if options.bootstrap.is_empty() => Finding::new(
+            "config",
+            Level::Warning,
+            "no bootstrap node is set: contacts whose address has changed are found on the local network only; \
+             run `kith run --bootstrap ADDR` once with the address of any node that stays up",
+        ),
+        Ok(options) => Finding::new(
+            "config",
+            Level::Ok,
+            format!("{} bootstrap node(s) are set", options.bootstrap.len()),
+        ),
+    }
+}
+
+fn store(builder: &Builder) -> Vec<Finding> {
+    let opened = builder.store_config().and_then(|config| {
+        let host = builder.host_or_default()?;
+        Ok(host.open_store(config)?)
+    });
+    let (store, report) = match opened {
+        Ok(opened) => opened,
+        Err(StartError::NoAccount) => return Vec::new(),
+        Err(StartError::Store(OpenError::Locked(error))) => {
+            return vec![Finding::new("store", Level::Warning, format!("not looked at: {error}"))];
+        }
+        Err(error) => return vec![Finding::new("store", Level::Problem, error.to_string())],
+    };
+    let mut findings = Vec::new();
+    if let Some(notice) = report.notice() {
+        findings.push(Finding::new("store", Level::Warning, notice));
+    }
+    match store.stats() {
+        Err(error) => findings.push(Finding::new("store", Level::Problem, error.to_string())),
+        Ok(stats) => {
+            let megabytes = (stats.engine_bytes + stats.log_bytes) / (1024 * 1024);
+            let text = format!(
+                "{} with {} rows in {megabytes} MB; `kith store check` reads all of it",
+                stats.engine, stats.rows
+            );
+            let (level, text) = match (&stats.halted, stats.suspect) {
+                (Some(error), _) => (Level::Problem, error.to_string()),
+                (None, true) => (
+                    Level::Problem,
+                    "damage was seen; it is restored at the next start, see `kith store check`".to_owned(),
+                ),
+                (None, false) => (Level::Ok, text),
+            };
+            findings.push(Finding::new("store", level, text));
+            findings.extend(stats.free_bytes.map(space));
+        }
+    }
+    findings.extend(clock(builder, Some(&store)));
+    findings
+}
+
+fn space(free: u64) -> Finding {
+    let megabytes = free / (1024 * 1024);
+    if free < LOW_SPACE {
+        let text =
+            format!("only {megabytes} MB are free where the store lies: free some, or messages are refused");
+        return Finding::new("space", Level::Warning, text);
+    }
+    Finding::new("space", Level::Ok, format!("{megabytes} MB are free where the store lies"))
+}
+
+/// Compares the clock with what the store remembers of it, if it is open.
+fn clock(builder: &Builder, store: Option<&StoreReader>) -> Option<Finding> {
+    let now = builder.host_or_default().ok()?.wall();
+    let shown = Timestamp::from(now);
+    if now.0 < EARLIEST {
+        let text = format!("this machine's clock says {shown}: set it right");
+        return Some(Finding::new("clock", Level::Problem, text));
+    }
+    let believed = store.and_then(|store| believed(store).ok().flatten()).map(|clock| clock.believed);
+    Some(match believed.filter(|believed| believed.since(now) > limits::CLOCK_JUMP) {
+        Some(before) => {
+            let before = Timestamp::from(before);
+            let text = format!("the clock says {shown}, but was at {before} before: set it right");
+            Finding::new("clock", Level::Problem, text)
+        }
+        None => Finding::new("clock", Level::Ok, format!("the clock says {shown}")),
+    })
+}
+
+fn believed(store: &StoreReader) -> Result<Option<Clock>, ReadError> {
+    Ok(store.get(&Key::Clock)?.and_then(Clock::from_row))
+}
+
+fn network(node: &NodeView) -> Vec<Finding> {
+    let mut findings = vec![Finding::new("store", Level::Ok, "the node has it open")];
+    findings.push(if node.addresses.is_empty() {
+        let text = "the node listens nowhere; start it with --listen /ip4/0.0.0.0/tcp/0";
+        Finding::new("listen", Level::Problem, text)
+    } else {
+        Finding::new("listen", Level::Ok, format!("listening on {}", node.addresses.join(", ")))
+    });
+    findings.push(match node.reachability.as_str() {
+        "public" => Finding::new("reachability", Level::Ok, "others can reach this node from anywhere"),
+        "private" => Finding::new(
+            "reachability",
+            Level::Warning,
+            "others cannot reach this node from outside: forward a port and name it with --external, or meet on one network",
+        ),
+        _ => Finding::new("reachability", Level::Warning, "nobody has confirmed yet that this node can be reached"),
+    });
+    findings.push(match node.peers {
+        0 => Finding::new("directory", Level::Warning, "no other node is connected"),
+        peers => Finding::new("directory", Level::Ok, format!("{peers} other node(s) are connected")),
+    });
+    findings
+}

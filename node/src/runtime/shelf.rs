@@ -1,0 +1,66 @@
+//! The store as the API reads it: exchanged when the store is opened anew, absent meanwhile.
+
+use std::sync::{PoisonError, RwLock};
+
+use kith_protocol::record::{Entry, Key, KeyRange, ReadError, Reader, Row};
+use kith_protocol::{ConversationId, EntryId};
+use kith_store::{Place, StoreReader};
+
+use crate::api::Library;
+
+/// Holds the reader of the store in use.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf(RwLock<Option<StoreReader>>);
+
+impl Shelf {
+    pub(crate) const fn new(reader: StoreReader) -> Self {
+        Self(RwLock::new(Some(reader)))
+    }
+
+    pub(crate) fn replace(&self, reader: Option<StoreReader>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = reader;
+    }
+
+    fn reader(&self) -> Result<StoreReader, ReadError> {
+        let reader = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        reader
+            .clone()
+            .ok_or_else(|| ReadError::Store("it is being opened anew after a failed write".to_owned()))
+    }
+}
+
+impl Library for Shelf {
+    fn row(&self, key: &Key) -> Result<Option<Row>, ReadError> {
+        self.reader()?.get(key)
+    }
+
+    fn rows(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Vec<Row>, ReadError> {
+        self.reader()?.range(range, after, limit)
+    }
+
+    fn history(
+        &self,
+        conversation: ConversationId,
+        before: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let reader = self.reader()?;
+        let place: Option<Place> = match before {
+            None => None,
+            Some(before) => match reader.row::<Entry>(&Key::Entry(before))? {
+                Some(entry) => Some(entry.place()),
+                None => return Ok(Vec::new()),
+            },
+        };
+        reader.history(&conversation, place.as_ref(), limit)
+    }
+
+    fn search(
+        &self,
+        words: &str,
+        conversation: Option<ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.reader()?.search(words, conversation.as_ref(), limit)
+    }
+}

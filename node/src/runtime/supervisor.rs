@@ -1,0 +1,129 @@
+//! Keeps an Engine running: after a failed write the store is opened anew and a new Engine starts from it.
+
+use std::sync::Arc;
+
+use kith_network::Event;
+use kith_protocol::Engine;
+use kith_protocol::engine::Transient;
+use kith_protocol::record::Reader;
+use kith_store::{Store, StoreConfig};
+
+use super::driver::{Driver, Ended, Ports};
+use super::live::Live;
+use super::orders::Order;
+use super::shelf::Shelf;
+use crate::api::Error;
+use crate::host::now;
+
+/// First pause before the store is opened anew, in milliseconds.
+const PAUSE_MIN: u64 = 1_000;
+/// Longest pause before the store is opened anew.
+const PAUSE_MAX: u64 = 60_000;
+
+/// Everything a node's task needs.
+pub(crate) struct Supervisor {
+    pub(super) ports: Ports,
+    pub(super) store: StoreConfig,
+    pub(super) shelf: Arc<Shelf>,
+}
+
+impl Supervisor {
+    /// Runs until the node is told to stop. The store is closed when this ends.
+    pub(crate) async fn run(mut self, engine: Engine, store: Store) {
+        let mut life = Some(Driver::new(engine, store));
+        let mut pause = PAUSE_MIN;
+        while let Some(mut driver) = life.take() {
+            let born = self.ports.host.mono();
+            let ended = driver.run(&mut self.ports).await;
+            drop(driver);
+            match ended {
+                Ended::Stopped => break,
+                Ended::NetworkGone => {
+                    tracing::error!("the network has ended by itself; the node stops");
+                    break;
+                }
+                Ended::Commit(error) => {
+                    tracing::error!(%error, "a write failed; the store is opened anew");
+                    if self.ports.host.mono().since(born) > PAUSE_MAX {
+                        pause = PAUSE_MIN;
+                    }
+                    self.clear();
+                    life = self.reopen(&mut pause).await;
+                }
+            }
+        }
+        self.shelf.replace(None);
+        self.ports.stop.cancel();
+        self.ports.network.shutdown().await;
+    }
+
+    /// Takes back what the old Engine has told the world.
+    fn clear(&mut self) {
+        self.shelf.replace(None);
+        for account in self.ports.presence.clear() {
+            // nobody may be listening
+            let _ = self.ports.live.send(Live::Transient(Transient::Online { account, online: false }));
+        }
+        for device in self.ports.links.forget() {
+            self.ports.orders.push(Order::Disconnect(device));
+        }
+    }
+
+    /// Opens the store and an Engine, again and again until that works or the node is told to stop.
+    async fn reopen(&mut self, pause: &mut u64) -> Option<Driver> {
+        loop {
+            if !self.wait(*pause).await {
+                return None;
+            }
+            *pause = pause.saturating_mul(2).min(PAUSE_MAX);
+            match self.open() {
+                Ok((engine, store)) => {
+                    self.shelf.replace(Some(store.reader()));
+                    tracing::info!("the store is open again");
+                    return Some(Driver::new(engine, store));
+                }
+                Err(error) => tracing::error!(%error, "the store cannot be opened anew; trying again"),
+            }
+        }
+    }
+
+    fn open(&self) -> Result<(Engine, Store), Error> {
+        let host = self.ports.host.as_ref();
+        let (store, report) = host.open_store(self.store.clone()).map_err(store_error)?;
+        if let Some(notice) = report.notice() {
+            tracing::warn!("{notice}");
+        }
+        let reader: Box<dyn Reader> = Box::new(store.reader());
+        let engine = Engine::open(reader, host.rng(), now(host)).map_err(store_error)?;
+        Ok((engine, store))
+    }
+
+    /// Waits, answering who asks and taking note of what the network says. False if the node is to stop.
+    async fn wait(&mut self, millis: u64) -> bool {
+        let mut over = self.ports.host.sleep(millis);
+        loop {
+            tokio::select! {
+                () = self.ports.stop.cancelled() => return false,
+                () = &mut over => return true,
+                () = self.ports.orders.room() => self.ports.orders.flush(),
+                call = self.ports.calls.recv() => match call {
+                    // whoever asked may be gone
+                    Some(call) => { let _ = call.reply.send(Err(Error::Interrupted)); }
+                    None => return false,
+                },
+                event = self.ports.events.recv() => match event {
+                    Some(Event::Connected { peer, .. }) => {
+                        // no Engine would hear its frames; it comes back later
+                        self.ports.orders.push(Order::Disconnect(peer));
+                    }
+                    Some(event) => self.ports.links.note(&event),
+                    None => return false,
+                },
+            }
+        }
+    }
+}
+
+fn store_error(error: impl std::fmt::Display) -> Error {
+    Error::Store { message: error.to_string() }
+}
