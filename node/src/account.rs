@@ -179,7 +179,7 @@ fn write(
 ) -> Result<Written, CreateError> {
     let (store, _) = host.open_store(config)?;
     if let Some(own) = store.row::<Own>(&Key::Own)? {
-        return Ok(Written::Taken(own.name.clone()));
+        return Ok(Written::Taken(own.name));
     }
     let mut rng = host.rng();
     let made = genesis(Seed { name, phrase: restore }, host.wall(), rng.as_mut())?;

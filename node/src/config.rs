@@ -303,7 +303,7 @@ mod tests {
         let open = RunChanges { api: Some("0.0.0.0:0".parse().unwrap()), ..RunChanges::default() };
         assert!(matches!(RunOptions::default().with(open), Err(ConfigError::NotLoopback(_))));
 
-        for text in ["", "{", "[]", r#"{"version":9}"#, r#"{"listne":[]}"#, r#"{"version":1,"listen":["x"]}"#]
+        for text in ["", "{", "7", r#"{"version":9}"#, r#"{"listne":[]}"#, r#"{"version":1,"listen":["x"]}"#]
         {
             std::fs::write(folder.config(), text).unwrap();
             assert!(RunOptions::read(&folder).is_err(), "{text}");

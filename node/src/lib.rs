@@ -8,7 +8,7 @@ pub mod account;
 pub mod api;
 mod config;
 pub mod doctor;
-mod folder;
+pub mod folder;
 mod host;
 pub mod keys;
 pub mod maintenance;

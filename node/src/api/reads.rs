@@ -38,10 +38,6 @@ impl Reads {
         Ok(Self { library, presence, own: own.account })
     }
 
-    pub(crate) const fn account(&self) -> AccountId {
-        self.own
-    }
-
     pub(crate) fn own(&self) -> Result<Own, Error> {
         get(self.library.as_ref(), &Key::Own)?.ok_or_else(no_account)
     }
@@ -52,8 +48,8 @@ impl Reads {
             account: own.account,
             device: own.device,
             peer_id: own.device.peer_id().map(|peer| peer.to_string()).unwrap_or_default(),
-            name: own.name.clone(),
-            about: own.about.clone(),
+            name: own.name,
+            about: own.about,
         })
     }
 
@@ -318,7 +314,7 @@ impl Reads {
 
     pub(crate) fn name(&self, account: AccountId) -> Result<String, Error> {
         if account == self.own {
-            return Ok(self.own()?.name.clone());
+            return Ok(self.own()?.name);
         }
         let contact: Option<Contact> = get(self.library.as_ref(), &Key::Contact(account))?;
         Ok(contact.map_or_else(|| account.short(), |contact| contact.display_name()))
