@@ -26,7 +26,10 @@ async fn a_message_arrives_and_its_author_learns_that_it_was_delivered_and_read(
     let journey = a.journey(sent.id).await.unwrap();
     assert_eq!(journey.devices.len(), 1);
     let steps: Vec<_> = journey.devices[0].steps.iter().map(|step| step.what.as_str()).collect();
-    assert!(steps.contains(&"queued") && steps.contains(&"delivered") && steps.contains(&"read"), "{steps:?}");
+    assert!(
+        steps.contains(&"queued") && steps.contains(&"delivered") && steps.contains(&"read"),
+        "{steps:?}"
+    );
     assert!(a.status().await.unwrap().contacts_online == 1);
     assert_eq!(
         a.safety_number(bob.account).await.unwrap().number,
@@ -70,7 +73,9 @@ async fn edits_replies_reactions_and_deletions_reach_the_other_side() {
     .await;
     let history = b.history(ann.account, 10, None).await.unwrap();
     assert_eq!(history.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), ["", "yes?"]);
-    assert!(matches!(a.edit(sent.id, "again".to_owned()).await, Err(Error::Refused { reason, .. }) if reason == "deleted"));
+    assert!(
+        matches!(a.edit(sent.id, "again".to_owned()).await, Err(Error::Refused { reason, .. }) if reason == "deleted")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! People with nodes in this process, on loopback.
 
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 use std::future::Future;
 use std::sync::Arc;
@@ -39,10 +39,7 @@ impl Person {
     }
 
     pub fn builder(&self) -> Builder {
-        Builder::new(self.folder.clone())
-            .host(self.host.clone())
-            .listen(["/ip4/127.0.0.1/tcp/0"])
-            .mdns(false)
+        Builder::new(self.folder.clone()).host(self.host.clone()).listen(["/ip4/127.0.0.1/tcp/0"]).mdns(false)
     }
 
     pub async fn start(&mut self) -> Handle {
