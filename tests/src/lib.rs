@@ -16,6 +16,7 @@ mod person;
 mod text;
 mod wait;
 
+pub mod bench;
 pub mod hostile;
 
 pub use binary::kith_binary;
