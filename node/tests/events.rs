@@ -1,5 +1,7 @@
 //! The event stream: resumable at any cursor, with no gap and nothing twice.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 mod support;
 
 use kith_node::api::{EventBodyView, EventStream, EventView, Status};
@@ -124,4 +126,14 @@ async fn typing_and_online_are_told_live() {
     })
     .await;
     assert!(!bob.handle().contact(ann.account).unwrap().online);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_node() {
+    let mut ann = Person::new("Ann");
+    let handle = ann.start().await;
+    let mut events = handle.events(None).unwrap();
+    ann.stop().await;
+    support::patient(async { while events.next().await.is_some() {} }).await;
+    assert!(matches!(handle.invite(1, 60_000).await, Err(kith_node::api::Error::Stopped)));
 }

@@ -1,5 +1,7 @@
 //! What the Engine says takes effect in its order, and only once what it rests on is on disk.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 mod support;
 
 use std::io;

@@ -11,6 +11,7 @@ use kith_protocol::engine::Transient;
 use kith_protocol::record::{Event, EventBody};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use super::handle::Clock;
@@ -52,10 +53,28 @@ pub(crate) fn is_status_of(event: &Event, id: EntryId) -> bool {
     matches!(&event.body, EventBody::Status { entry, .. } if *entry == id)
 }
 
+/// What comes while the node lives.
+pub(crate) struct Tail {
+    pub(crate) live: broadcast::Receiver<Live>,
+    /// Handles keep the sending side open, so the end of the node is told apart.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Tail {
+    async fn next(&mut self) -> Result<Live, RecvError> {
+        tokio::select! {
+            // what was said before the end is still told
+            biased;
+            live = self.live.recv() => live,
+            () = self.ended.cancelled() => Err(RecvError::Closed),
+        }
+    }
+}
+
 /// Follows the log after a cursor. The receiver was subscribed before this call, so nothing falls between.
 pub(crate) fn follow(
     reads: Reads,
-    live: broadcast::Receiver<Live>,
+    live: Tail,
     clock: Arc<dyn Clock>,
     after: Option<u64>,
 ) -> Result<EventStream, Error> {
@@ -83,7 +102,7 @@ pub(crate) fn follow(
 
 struct Follower {
     reads: Reads,
-    live: broadcast::Receiver<Live>,
+    live: Tail,
     clock: Arc<dyn Clock>,
     /// The last event given out.
     cursor: u64,
@@ -102,7 +121,7 @@ impl Follower {
                 self.read_page();
                 continue;
             }
-            match self.live.recv().await {
+            match self.live.next().await {
                 Ok(Live::Stored(event)) => self.take(&event),
                 Ok(Live::Transient(transient)) => {
                     let body = self.show_transient(&transient);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, Either, select};
+use futures::future::BoxFuture;
 use kith_network::Network;
 use kith_protocol::engine::{Answer, Command};
 use kith_protocol::{AccountId, ClientId, EntryId, InviteId, Wall};
@@ -39,6 +39,7 @@ pub(crate) struct Running {
     pub(crate) live: LiveSender,
     pub(crate) network: Network,
     pub(crate) stop: CancellationToken,
+    pub(crate) ended: CancellationToken,
     pub(crate) host: Arc<dyn Host>,
 }
 
@@ -384,19 +385,18 @@ impl Handle {
             if view.reached || now.failed() {
                 return Ok(view);
             }
+            // until something was said of this message
             loop {
-                let heard = Box::pin(live.recv());
-                match select(heard, over).await {
-                    Either::Right(((), _)) => return Ok(view),
-                    Either::Left((heard, rest)) => {
-                        over = rest;
-                        match heard {
-                            Ok(Live::Stored(event)) if events::is_status_of(&event, id) => break,
-                            Ok(_) => {}
-                            Err(RecvError::Lagged(_)) => break,
-                            Err(RecvError::Closed) => return Err(Error::Stopped),
-                        }
-                    }
+                let heard = tokio::select! {
+                    heard = live.recv() => heard,
+                    () = &mut over => return Ok(view),
+                    () = running.ended.cancelled() => return Err(Error::Stopped),
+                };
+                match heard {
+                    Ok(Live::Stored(event)) if events::is_status_of(&event, id) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Err(Error::Stopped),
                 }
             }
         }
@@ -408,7 +408,8 @@ impl Handle {
     /// [`Error::Offline`] if only the data folder is open.
     pub fn events(&self, after: Option<u64>) -> Result<EventStream, Error> {
         let running = self.running.as_ref().ok_or(Error::Offline)?;
-        events::follow(self.reads.clone(), running.live.subscribe(), Arc::clone(&self.clock), after)
+        let live = events::Tail { live: running.live.subscribe(), ended: running.ended.clone() };
+        events::follow(self.reads.clone(), live, Arc::clone(&self.clock), after)
     }
 
     /// Tells the node to stop; it finishes what it is writing.

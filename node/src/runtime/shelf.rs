@@ -23,9 +23,11 @@ impl Shelf {
 
     fn reader(&self) -> Result<StoreReader, ReadError> {
         let reader = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        reader
-            .clone()
-            .ok_or_else(|| ReadError::Store("it is being opened anew after a failed write".to_owned()))
+        reader.clone().ok_or_else(|| {
+            ReadError::Store(
+                "it is closed, since the node has stopped or recovers from a failed write".to_owned(),
+            )
+        })
     }
 }
 

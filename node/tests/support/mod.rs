@@ -1,6 +1,7 @@
 //! People with nodes in this process, on loopback.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::future::Future;
 use std::sync::Arc;
