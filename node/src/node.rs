@@ -217,8 +217,15 @@ impl Builder {
             options.write(folder)?;
         }
         let Started { calls, live, network, presence, shelf, stop, ended } = started;
-        let running =
-            Running { calls, live, network, stop: stop.clone(), ended: ended.clone(), host: host.clone() };
+        let running = Running {
+            calls,
+            live,
+            network,
+            stop: stop.clone(),
+            ended: ended.clone(),
+            #[cfg(feature = "rpc")]
+            host: host.clone(),
+        };
         let reads = Reads::open(shelf, presence)?;
         let handle = Handle::new(reads, self.pins()?, Arc::new(HostClock(host)), Some(running));
         Ok(Node { handle, options, report, stop, ended })

@@ -1,6 +1,6 @@
 //! The API in another process's place: over a WebSocket, for holders of the token only.
 #![cfg(feature = "rpc")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod support;
 

@@ -20,6 +20,7 @@ use super::view::{
 };
 use super::who::{self, Meaning};
 use crate::folder::PinFile;
+#[cfg(feature = "rpc")]
 use crate::host::Host;
 use crate::runtime::{Call, Calls, Live, LiveSender, NetworkFacts};
 
@@ -40,6 +41,7 @@ pub(crate) struct Running {
     pub(crate) network: Network,
     pub(crate) stop: CancellationToken,
     pub(crate) ended: CancellationToken,
+    #[cfg(feature = "rpc")]
     pub(crate) host: Arc<dyn Host>,
 }
 
