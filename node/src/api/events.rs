@@ -14,9 +14,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::handle::Clock;
 use super::reads::Reads;
-use super::view::{EventBodyView, EventView};
+use super::running::Clock;
+use super::view::{EventBodyView, EventView, Status};
 use crate::runtime::Live;
 
 /// Events read from the store at a time.
@@ -165,7 +165,7 @@ impl Follower {
             return; // read from the store before the live side brought it
         }
         self.cursor = event.cursor;
-        self.ready.extend(self.reads.show_event(event));
+        self.ready.extend(show_event(&self.reads, event));
     }
 
     fn show_transient(&self, transient: &Transient) -> EventBodyView {
@@ -180,4 +180,36 @@ impl Follower {
             }
         }
     }
+}
+
+/// A stored event with what it speaks of as it stands now; nothing if that is gone.
+fn show_event(reads: &Reads, event: &Event) -> Option<EventView> {
+    let body = match &event.body {
+        EventBody::Message { entry, .. } => {
+            EventBodyView::Message { message: Box::new(reads.message(*entry).ok()?) }
+        }
+        EventBody::Changed { entry, .. } => {
+            EventBodyView::Changed { message: Box::new(reads.message(*entry).ok()?) }
+        }
+        EventBody::Status { conversation, entry, rank, custody } => EventBodyView::Status {
+            id: *entry,
+            conversation: *conversation,
+            status: Status::from(*rank),
+            custody: (*custody).into(),
+        },
+        EventBody::Read { conversation, unread } => {
+            EventBodyView::Read { conversation: *conversation, unread: *unread }
+        }
+        EventBody::Contact { account, .. } => {
+            EventBodyView::Contact { contact: Box::new(reads.contact(*account).ok()?) }
+        }
+        EventBody::Notice { account, device, entry, code, text } => EventBodyView::Notice {
+            code: code.clone(),
+            text: text.clone(),
+            account: *account,
+            device: *device,
+            id: *entry,
+        },
+    };
+    Some(EventView { cursor: event.cursor, time: event.at.into(), body })
 }

@@ -3,47 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use kith_network::Network;
 use kith_protocol::engine::{Answer, Command};
-use kith_protocol::{AccountId, ClientId, EntryId, InviteId, Wall};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use kith_protocol::{AccountId, ClientId, EntryId, InviteId};
 
 use super::error::{Candidate, Error};
 use super::events::{self, EventStream};
 use super::reads::Reads;
+use super::running::{Clock, Running};
 use super::view::{
     ContactView, ConversationView, InviteListView, InviteView, JourneyView, MessageView, NodeView,
     ProfileView, SafetyView, SentView, SettingsView, Status, WaitView,
 };
 use super::who::{self, Meaning};
 use crate::folder::PinFile;
-#[cfg(feature = "rpc")]
-use crate::host::Host;
-use crate::runtime::{Call, Calls, Live, LiveSender, NetworkFacts};
+use crate::runtime::NetworkFacts;
 
 /// Longest single wait; see `Session::wait` for longer ones.
 const WAIT_MAX: Duration = Duration::from_secs(20);
-
-/// The clocks of the host, without its type.
-pub(crate) trait Clock: Send + Sync {
-    fn wall(&self) -> Wall;
-    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
-}
-
-/// What a running node adds to its data folder.
-#[derive(Clone)]
-pub(crate) struct Running {
-    pub(crate) calls: Calls,
-    pub(crate) live: LiveSender,
-    pub(crate) network: Network,
-    pub(crate) stop: CancellationToken,
-    pub(crate) ended: CancellationToken,
-    #[cfg(feature = "rpc")]
-    pub(crate) host: Arc<dyn Host>,
-}
 
 /// A node in this process, or only its data folder. Cheap to clone; all methods can be called from any task.
 #[derive(Clone)]
@@ -377,31 +353,8 @@ impl Handle {
     /// [`Error`] if the message is unknown, or the node went away.
     pub async fn wait_for(&self, id: EntryId, status: Status, timeout: u64) -> Result<WaitView, Error> {
         let running = self.running.as_ref().ok_or(Error::Offline)?;
-        // listen first, look then: what happens between is heard
-        let mut live = running.live.subscribe();
-        let mut over = self.clock.sleep(Duration::from_millis(timeout).min(WAIT_MAX));
-        loop {
-            let (_, rank) = self.reads.rank(id)?;
-            let now = Status::from(rank);
-            let view = WaitView { id, status: now, reached: now.meets(status) };
-            if view.reached || now.failed() {
-                return Ok(view);
-            }
-            // until something was said of this message
-            loop {
-                let heard = tokio::select! {
-                    heard = live.recv() => heard,
-                    () = &mut over => return Ok(view),
-                    () = running.ended.cancelled() => return Err(Error::Stopped),
-                };
-                match heard {
-                    Ok(Live::Stored(event)) if events::is_status_of(&event, id) => break,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return Err(Error::Stopped),
-                }
-            }
-        }
+        let over = self.clock.sleep(Duration::from_millis(timeout).min(WAIT_MAX));
+        running.wait_for(&self.reads, id, status, over).await
     }
 
     /// See [`Session::events`](super::Session::events).
@@ -455,10 +408,7 @@ impl Handle {
     }
 
     async fn command(&self, command: Command) -> Result<Answer, Error> {
-        let running = self.running.as_ref().ok_or(Error::Offline)?;
-        let (reply, answer) = oneshot::channel();
-        running.calls.send(Call { command, reply }).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+        self.running.as_ref().ok_or(Error::Offline)?.command(command).await
     }
 }
 

@@ -9,6 +9,7 @@ mod handle;
 mod library;
 mod reach;
 mod reads;
+mod running;
 mod session;
 mod view;
 pub mod who;
@@ -16,9 +17,9 @@ pub mod who;
 pub use error::{Candidate, Error};
 pub use events::EventStream;
 pub use handle::Handle;
-pub(crate) use handle::{Clock, Running};
 pub(crate) use library::Library;
 pub(crate) use reads::Reads;
+pub(crate) use running::{Clock, Running};
 pub use session::{Request, Session};
 pub use view::{
     ContactStatus, ContactView, ConversationView, CustodyView, DeviceJourneyView, Direction, EventBodyView,

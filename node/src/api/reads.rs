@@ -6,17 +6,17 @@ use std::sync::Arc;
 use kith_protocol::engine::own_directory_key;
 use kith_protocol::identity::{direct_conversation, safety_number};
 use kith_protocol::record::{
-    Contact, Conversation, Counters, Delivery, Entry, Event, EventBody, Invite, InviteState, Key, KeyRange,
-    Outbox, Own, Rank, Settings,
+    Contact, Conversation, Counters, Delivery, Entry, Event, Invite, InviteState, Key, KeyRange, Outbox, Own,
+    Rank, Settings,
 };
 use kith_protocol::{AccountId, ConversationId, EntryId, Wall};
 
 use super::error::Error;
 use super::library::{Library, all, get};
 use super::view::{
-    ContactStatus, ContactView, ConversationView, DeviceJourneyView, Direction, EventBodyView, EventView,
-    InviteListView, InviteStatus, JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView,
-    SettingsView, Status, StepView, step_word,
+    ContactStatus, ContactView, ConversationView, DeviceJourneyView, Direction, InviteListView, InviteStatus,
+    JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView, SettingsView, StepView,
+    step_word,
 };
 use super::who::Person;
 use crate::runtime::{NetworkFacts, Presence};
@@ -278,38 +278,6 @@ impl Reads {
     pub(crate) fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, Error> {
         let rows = self.library.rows(&KeyRange::Events, Some(&Key::Event(after)), limit)?;
         Ok(rows.into_iter().filter_map(<Event as kith_protocol::record::Record>::from_row).collect())
-    }
-
-    /// A stored event with what it speaks of as it stands now; nothing if that is gone.
-    pub(crate) fn show_event(&self, event: &Event) -> Option<EventView> {
-        let body = match &event.body {
-            EventBody::Message { entry, .. } => {
-                EventBodyView::Message { message: Box::new(self.message(*entry).ok()?) }
-            }
-            EventBody::Changed { entry, .. } => {
-                EventBodyView::Changed { message: Box::new(self.message(*entry).ok()?) }
-            }
-            EventBody::Status { conversation, entry, rank, custody } => EventBodyView::Status {
-                id: *entry,
-                conversation: *conversation,
-                status: Status::from(*rank),
-                custody: (*custody).into(),
-            },
-            EventBody::Read { conversation, unread } => {
-                EventBodyView::Read { conversation: *conversation, unread: *unread }
-            }
-            EventBody::Contact { account, .. } => {
-                EventBodyView::Contact { contact: Box::new(self.contact(*account).ok()?) }
-            }
-            EventBody::Notice { account, device, entry, code, text } => EventBodyView::Notice {
-                code: code.clone(),
-                text: text.clone(),
-                account: *account,
-                device: *device,
-                id: *entry,
-            },
-        };
-        Some(EventView { cursor: event.cursor, time: event.at.into(), body })
     }
 
     pub(crate) fn name(&self, account: AccountId) -> Result<String, Error> {
