@@ -1,5 +1,6 @@
 //! What a running node adds to its data folder.
 
+#[cfg(feature = "rpc")]
 use std::sync::Arc;
 use std::time::Duration;
 
