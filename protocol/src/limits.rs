@@ -82,6 +82,8 @@ pub const SESSION_AGE: u64 = 7 * DAY;
 pub const DEVICE_LIST_TTL: u64 = 90 * DAY;
 /// Receipts of one device are joined for this long under load.
 pub const RECEIPT_JOIN: u64 = 50;
+/// So many of them may leave at once within that time before it counts as load.
+pub const RECEIPTS_AT_ONCE: u32 = 32;
 /// Least time between two repairs asked of, or served to, one device.
 pub const REPAIR_INTERVAL: u64 = 60_000;
 /// A live link over which nothing is confirmed for this long is sent everything open once more.

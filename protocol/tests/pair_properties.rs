@@ -99,8 +99,7 @@ fn quiet(pair: &mut Pair) -> bool {
     pair.crash_in(Who::A, u64::MAX);
     pair.crash_in(Who::B, u64::MAX);
     pair.run_until(86_400_000, |pair| {
-        let ids = |who| pair.history(who).into_iter().map(|entry| (entry.id, entry.text)).collect::<Vec<_>>();
-        pair.all_delivered() && ids(Who::A) == ids(Who::B)
+        pair.all_delivered() && pair.standing(Who::A) == pair.standing(Who::B)
     })
 }
 
@@ -115,7 +114,7 @@ proptest! {
         let left = [Who::A, Who::B].map(|who| {
             pair.history(who).into_iter().map(|entry| (entry.text, entry.rank)).collect::<Vec<_>>()
         });
-        prop_assert!(quiet, "not at rest after a day: {left:?}");
+        prop_assert!(quiet, "not at rest after a day: {:?}", left);
         pair.check();
         pair.check_same_history();
     }
@@ -136,7 +135,7 @@ proptest! {
 #[test]
 fn three_thousand_messages_in_random_order_all_open() {
     // within the time an envelope waits at a hole, and far beyond it, where repair takes over
-    for (seed, delay_max) in [(1, 8_000), (2, 90_000)] {
+    for (seed, delay_max) in [(1, 8_000), (2, 45_000)] {
         let mut pair = Pair::friends(seed, Weather::FAIR);
         pair.set_weather(Weather { delay: 1, delay_max, loss: 0, duplicate: 30, reorder: true });
         for number in 0..3_000 {

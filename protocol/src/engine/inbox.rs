@@ -345,14 +345,15 @@ impl Engine {
         }
     }
 
-    /// Tells devices what they are owed: at once when they were not told lately, else joined.
+    /// Tells devices what they are owed: at once unless they were told often lately; then joined.
     pub(super) fn tell_all(&mut self) {
         while let Some(device) = self.tell.pop_first() {
             let now = self.core.now.mono;
             let Some(link) = self.links.get(&device) else { continue };
             let many = link.acks.len() >= ACKS_JOINED;
+            let calm = link.told_times < limits::RECEIPTS_AT_ONCE;
             let due = link.told.plus(limits::RECEIPT_JOIN);
-            if many || link.told.0 == 0 || now >= due {
+            if many || calm || now >= due {
                 if let Err(fault) = self.tell_device(device) {
                     self.core.abandon();
                     self.report(&fault, "answering");
@@ -369,7 +370,11 @@ impl Engine {
         self.core.timers.cancel(Timer::Receipts(device));
         let now = self.core.now.mono;
         let Some(link) = self.links.get_mut(&device) else { return Ok(()) };
-        link.told = now;
+        if now >= link.told.plus(limits::RECEIPT_JOIN) {
+            link.told = now;
+            link.told_times = 0;
+        }
+        link.told_times += 1;
         let acks = std::mem::take(&mut link.acks);
         let streams = std::mem::take(&mut link.receipts);
         // the receipt first: it is what the person waits for

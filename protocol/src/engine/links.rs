@@ -35,8 +35,10 @@ pub(super) struct Link {
     pub(super) acks: Vec<EnvelopeId>,
     /// Streams whose frontier the device is to be told.
     pub(super) receipts: BTreeSet<StreamId>,
-    /// When it was last told anything of both.
+    /// Since when what it is told is counted.
     pub(super) told: Mono,
+    /// How often it was told something since then.
+    pub(super) told_times: u32,
     /// Envelopes that could not be opened.
     pub(super) unopened: BTreeSet<EnvelopeId>,
 }
@@ -72,6 +74,7 @@ impl Link {
             acks: Vec::new(),
             receipts: BTreeSet::new(),
             told: Mono(0),
+            told_times: 0,
             unopened: BTreeSet::new(),
         }
     }
