@@ -1,6 +1,6 @@
 //! End-to-end encryption between two devices.
 //!
-//! A [session](session) is a PQXDH-shaped start (X25519 and X-Wing) into vodozemac's double ratchet. What it encrypts
+//! A [session] is a PQXDH-shaped start (X25519 and X-Wing) into vodozemac's double ratchet. What it encrypts
 //! travels in an [envelope], sealed under a key that only the two devices know and padded to a size class. A
 //! [bundle] is what a device gives others to start with.
 

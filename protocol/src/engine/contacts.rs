@@ -224,7 +224,7 @@ impl Engine {
     // ---- what the person does ------------------------------------------------------------------------------------
 
     fn known(&self, account: &AccountId) -> Result<Contact, CommandError> {
-        Ok(self.core.contact(account)?.ok_or(CommandError::UnknownContact)?)
+        self.core.contact(account)?.ok_or(CommandError::UnknownContact)
     }
 
     pub(super) fn rename(

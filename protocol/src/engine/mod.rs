@@ -4,9 +4,9 @@
 //! [`Engine::poll_output`] until it is empty. The driver makes every [`Output::Persist`] durable before it releases what
 //! stands behind it, then calls [`Engine::persisted`]. While [`Engine::is_full`] it takes no input.
 //!
-//! The Engine knows no socket and no file. Its parts: [`links`] (what lives as long as a connection), [`outbox`] (jobs),
-//! [`inbox`] (envelopes), [`sessions`], [`messages`] (writing) and [`entries`] (what comes in), [`receipts`], [`gaps`]
-//! (repair), [`invites`], [`contacts`], [`discovery`]. Each is a set of steps on the one [`core::Core`] of rows and clocks.
+//! The Engine knows no socket and no file. Its parts: `links` (what lives as long as a connection), `outbox` (jobs),
+//! `inbox` (envelopes), `sessions`, `messages` (writing) and `entries` (what comes in), `receipts`, `gaps`
+//! (repair), `invites`, `contacts`, `discovery`. Each is a set of steps on the one `core::Core` of rows and clocks.
 
 mod clock;
 mod command;
