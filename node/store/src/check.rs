@@ -5,12 +5,14 @@ use std::path::Path;
 
 use kith_protocol::record::ReadError;
 
-use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, Head, OpenRowError, index_target, is_index};
+use crate::codec::{
+    Codec, FIRST_INDEX, FIRST_ROW, Head, OpenRowError, SCHEMA, SCHEMA_KEY, index_target, is_index,
+};
 use crate::config::EngineKind;
 use crate::engine::{Direction, Engine, EngineError};
 use crate::log;
 use crate::reader::Core;
-use crate::staging::Meta;
+use crate::staging::{Meta, read_schema};
 
 /// Problems named one by one; more are only counted.
 const NAMED: usize = 100;
@@ -43,17 +45,27 @@ pub struct CheckReport {
     pub chunks: u64,
     /// Readable commits in the export log.
     pub log_commits: u64,
-    /// The first problems.
+    /// Bytes of the export log that cannot be read. After a power cut its end may be torn: the rows are not.
+    pub log_damaged_bytes: u64,
+    /// Commits that the export log lacks.
+    pub log_missing: u64,
+    /// The first problems of the rows.
     pub problems: Vec<Problem>,
     /// Their number.
     pub problem_count: u64,
 }
 
 impl CheckReport {
-    /// Nothing is wrong.
+    /// Nothing is wrong with the rows. A log that is not whole is rewritten from sound rows.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         self.problem_count == 0
+    }
+
+    /// The whole store could be restored from its export log. Holds for a store in memory, which has none.
+    #[must_use]
+    pub const fn is_log_whole(&self) -> bool {
+        self.log_damaged_bytes == 0 && self.log_missing == 0
     }
 
     fn add(&mut self, what: impl Into<String>, key: &[u8]) {
@@ -108,6 +120,12 @@ pub(crate) fn check_engine(
             return Err(error);
         }
         report.add(error.to_string(), &[]);
+    }
+    match read_schema(engine, codec) {
+        Ok(Some(SCHEMA)) => {}
+        Ok(_) => report.add("the schema version is missing or not this one", SCHEMA_KEY),
+        Err(OpenRowError::Codec(error)) => report.add(error.to_string(), SCHEMA_KEY),
+        Err(OpenRowError::Engine(error)) => return Err(error),
     }
     let (mut wanted_indexes, mut wanted_chunks) = (0_u64, 0_u64);
     each(engine, FIRST_ROW..FIRST_INDEX, |key, value| {
@@ -187,20 +205,12 @@ fn check_log(folder: &Path, codec: &Codec, meta: Meta, report: &mut CheckReport)
     let mut base = 0;
     if let Some((number, path)) = listing.snapshots.last() {
         base = *number;
-        let damaged = log::snapshot_rows::<std::io::Error>(path, codec, |_| Ok(()))?;
-        if damaged > 0 {
-            report.add(format!("{damaged} bytes of the export log's snapshot cannot be read"), &[]);
-        }
+        report.log_damaged_bytes = log::snapshot_rows::<std::io::Error>(path, codec, |_| Ok(()))?;
     }
     let walk = log::walk::<std::io::Error>(folder, codec, base, |_| Ok(()))?;
     report.log_commits = walk.commits;
-    if walk.damaged_bytes > 0 {
-        report.add(format!("{} bytes of the export log cannot be read", walk.damaged_bytes), &[]);
-    }
+    report.log_damaged_bytes = report.log_damaged_bytes.saturating_add(walk.damaged_bytes);
     let reached = walk.last.unwrap_or(0).max(base);
-    let missing = walk.missing.saturating_add(meta.commit.saturating_sub(reached));
-    if missing > 0 {
-        report.add(format!("{missing} commits are missing in the export log; it is being rewritten"), &[]);
-    }
+    report.log_missing = walk.missing.saturating_add(meta.commit.saturating_sub(reached));
     Ok(())
 }

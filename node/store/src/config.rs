@@ -235,6 +235,9 @@ pub enum OpenError {
     /// The engine failed, and so did restoring from the export log.
     #[error("the store could not be opened: {0}")]
     Engine(#[from] EngineError),
+    /// A row does not open.
+    #[error("a row of the store is damaged: {0}; run `kith store check`")]
+    Row(String),
     /// The engine is damaged and there is nothing to restore from.
     #[error(
         "the store is damaged ({reason}) and there is no export log to restore it from; \

@@ -175,15 +175,18 @@ impl Store {
     }
 
     /// Reads everything: every row opens, decodes and stands where it belongs, every index is whole, every record of
-    /// the export log is readable. Commits made meanwhile may be reported as damage: let the store rest.
+    /// the export log is readable; if only the log is not whole, it is rewritten. Commits made meanwhile may be
+    /// reported as damage: let the store rest.
     ///
     /// # Errors
     /// [`ReadError`] if the engine does not answer.
     pub fn check(&self) -> Result<CheckReport, ReadError> {
-        // also puts everything on disk that the check reads from there
-        self.sync().wait().map_err(|error| ReadError::Store(error.to_string()))?;
         let log = self.inner.folder.as_ref().map(|folder| folder.join(crate::log::FOLDER));
-        check::check(&self.inner.reader.core, log.as_deref(), &mut |_| ())
+        let report = check::check(&self.inner.reader.core, log.as_deref(), &mut |_| ())?;
+        if report.is_sound() && !report.is_log_whole() {
+            self.between(Writer::rewrite_log).map_err(|error| ReadError::Store(error.to_string()))?;
+        }
+        Ok(report)
     }
 
     /// Writes what waits, makes everything durable and stops the thread. Later commits are refused; readers go on

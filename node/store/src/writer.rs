@@ -246,6 +246,13 @@ impl Writer {
         self.log.as_mut().map_or(Ok(()), ExportLog::sync)
     }
 
+    /// Has the log written anew from the rows.
+    pub(crate) fn rewrite_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.rewrite();
+        }
+    }
+
     /// Whether [`Writer::tend`] has something to do.
     pub(crate) fn needs_tending(&self) -> bool {
         !self.log_untended && self.halted.is_none() && self.log.as_ref().is_some_and(ExportLog::needs_tending)

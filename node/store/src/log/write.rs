@@ -182,6 +182,11 @@ impl ExportLog {
         self.sync()
     }
 
+    /// Has everything written anew, unless that is under way.
+    pub(crate) const fn rewrite(&mut self) {
+        self.incomplete |= self.snapshot.is_none();
+    }
+
     /// Whether [`ExportLog::tend`] has something to do.
     pub(crate) fn needs_tending(&self) -> bool {
         self.snapshot.is_some()

@@ -13,7 +13,7 @@ use crate::check;
 use crate::codec::{Codec, CodecError, OpenRowError, SCHEMA};
 use crate::config::{EngineKind, OpenError, OpenReport, OpenStage, StoreConfig};
 use crate::disk;
-use crate::engine::{self, Durability, Engine, EngineError};
+use crate::engine::{self, Durability, Engine};
 use crate::lock::DataLock;
 use crate::log::{self, Commit, ExportLog, Kind, Listing, LogState};
 use crate::reader::{Core, Suspect};
@@ -50,9 +50,7 @@ pub(crate) fn row_error(error: OpenRowError) -> OpenError {
     match error {
         OpenRowError::Engine(error) => OpenError::Engine(error),
         OpenRowError::Codec(CodecError::Schema(found)) => OpenError::Newer { found, known: SCHEMA },
-        OpenRowError::Codec(error) => {
-            OpenError::Engine(EngineError::Damaged { engine: EngineKind::Memory, detail: error.to_string() })
-        }
+        OpenRowError::Codec(error) => OpenError::Row(error.to_string()),
     }
 }
 
@@ -69,6 +67,11 @@ fn open_memory(config: &StoreConfig) -> Result<Opened, OpenError> {
         Err(OpenRowError::Codec(_)) => return Err(OpenError::WrongKey(config.path.clone())),
         Err(error) => return Err(row_error(error)),
     };
+    let schema = read_schema(engine.as_ref(), &codec).map_err(row_error)?.unwrap_or(0);
+    if schema > SCHEMA {
+        return Err(OpenError::Newer { found: schema, known: SCHEMA });
+    }
+    let meta = migrate::migrate(config, &codec, engine.as_ref(), meta, schema, &mut report)?;
     let core = Arc::new(Core { engine, codec, suspect: Suspect::new(None), _lock: None });
     let writer = Writer::new(Arc::clone(&core), meta, None, SpaceGuard::new(None, None, 0));
     Ok(Opened { core, writer, report })
@@ -220,10 +223,18 @@ fn prepare(config: &StoreConfig, codec: &Codec, report: &mut OpenReport) -> Resu
             if !named {
                 current.write(path).map_err(OpenError::io("cannot write in", path))?;
             }
-            match compare(config, codec, &engine, meta, suspected, report)? {
-                Verdict::Sound { meta, log_incomplete } => {
-                    let meta = migrate::migrate(config, codec, engine.as_ref(), meta, schema, report)?;
-                    return Ok(Ready { engine, meta, log_incomplete, keep_in: None });
+            // a migration reads every row itself
+            let verify = suspected && schema == SCHEMA;
+            match compare(config, codec, &engine, meta, verify, report)? {
+                Verdict::Sound { meta: found, log_incomplete } => {
+                    match migrate::migrate(config, codec, engine.as_ref(), found, schema, report) {
+                        Ok(meta) => return Ok(Ready { engine, meta, log_incomplete, keep_in: None }),
+                        Err(OpenError::Row(reason)) => (Some(engine), Some(meta), reason),
+                        Err(OpenError::Engine(error)) if error.is_damage() => {
+                            (Some(engine), Some(meta), error.to_string())
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
                 Verdict::Restore(reason) => (Some(engine), Some(meta), reason),
             }

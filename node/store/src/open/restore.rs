@@ -82,7 +82,8 @@ pub(super) fn restore(
 ) -> Result<Ready, OpenError> {
     let path = &config.path;
     tracing::error!(%reason, store = %path.display(), "the store is being restored from its export log");
-    let number = current::next_number(path)?;
+    // also beyond the current one, whose folder may be what is missing
+    let number = current::next_number(path)?.max(current.number.saturating_add(1));
     let salvage = path.join(format!("salvage-{number}"));
     if old.engine.is_none() && current.engine == EngineKind::Sled {
         old = second_try(&current.folder(path), &salvage, codec, config.cache_bytes);
