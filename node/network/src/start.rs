@@ -95,7 +95,6 @@ pub fn start(
         swarm,
         config,
         policy,
-        links.clone(),
         listeners,
         command_receiver,
         events,

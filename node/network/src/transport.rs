@@ -1,13 +1,17 @@
 //! The product's transport: WebSocket, TCP and QUIC, with names resolved.
 
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, OrTransport, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, noise, quic, tcp, websocket, yamux};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, dns, noise, quic, tcp, websocket, yamux};
 
 /// Streams of one connection, all protocols together.
 const MAX_STREAMS: usize = 128;
@@ -35,7 +39,7 @@ pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, Stream
         config.set_max_num_streams(MAX_STREAMS);
         config
     };
-    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = || Exclusive(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)));
 
     let mut websocket = websocket::Config::new(dns::tokio::Transport::system(tcp())?);
     websocket.set_max_data_size(WEBSOCKET_DATA);
@@ -62,4 +66,56 @@ pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, Stream
     let named =
         dns::tokio::Transport::system(OrTransport::new(plain, quic).map(|either, _| either.into_inner()))?;
     Ok(OrTransport::new(websocket, named).map(|either, _| either.into_inner()).boxed())
+}
+
+/// TCP that refuses a port another process listens on. The library shares ports, so that it can dial from the one it
+/// listens on; a second program would share them, too, and get half of the connections meant for the first.
+struct Exclusive(tcp::tokio::Transport);
+
+impl Transport for Exclusive {
+    type Output = <tcp::tokio::Transport as Transport>::Output;
+    type Error = io::Error;
+    type ListenerUpgrade = <tcp::tokio::Transport as Transport>::ListenerUpgrade;
+    type Dial = <tcp::tokio::Transport as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        if let Some(socket) = socket_address(&address).filter(|socket| socket.port() != 0) {
+            // Without the sharing option this fails if anybody listens there. Other failures are the library's to tell.
+            match TcpListener::bind(socket) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(TransportError::Other(error));
+                }
+                _ => {}
+            }
+        }
+        self.0.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        self.0.dial(address, opts)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    match (parts.next()?, parts.next()?) {
+        (Protocol::Ip4(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
+        // Every IPv6 address, but not the IPv4 ones that the standard library would add.
+        (Protocol::Ip6(ip), Protocol::Tcp(port)) if ip.is_unspecified() => {
+            Some((Ipv6Addr::LOCALHOST, port).into())
+        }
+        (Protocol::Ip6(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
+        _ => None,
+    }
 }

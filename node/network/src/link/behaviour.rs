@@ -153,6 +153,15 @@ impl Behaviour {
         self.actions.push_back(order(id, connection, Order::Start(start)));
     }
 
+    /// Has every link written out and ended. The peers close the connections, so that nothing on the way is lost.
+    pub(crate) fn finish(&mut self) {
+        for (id, peer) in &self.peers {
+            if let (Some((connection, _)), Some(_)) = (peer.chosen, &peer.up) {
+                self.actions.push_back(order(*id, connection, Order::Finish));
+            }
+        }
+    }
+
     /// Does what is due; call about once a second.
     pub(crate) fn tick(&mut self) {
         let now = self.environment.mono();

@@ -42,6 +42,8 @@ pub(crate) enum Order {
     Open,
     /// Both streams are there: move frames.
     Start(Start),
+    /// Write what is queued, then end our stream; the peer ends the rest.
+    Finish,
     /// Drop the streams.
     Drop,
 }
@@ -126,6 +128,8 @@ struct Running {
     undelivered: Option<Bytes>,
     writing: BytesMut,
     unflushed: bool,
+    /// End our stream once everything is written.
+    finishing: bool,
     stall: Option<Stall>,
 }
 
@@ -207,7 +211,14 @@ fn read_chunk(stream: &mut Stream, into: &mut BytesMut, cx: &mut Context<'_>) ->
 
 impl Running {
     fn new(start: Start) -> Self {
-        Self { start, undelivered: None, writing: BytesMut::new(), unflushed: false, stall: None }
+        Self {
+            start,
+            undelivered: None,
+            writing: BytesMut::new(),
+            unflushed: false,
+            finishing: false,
+            stall: None,
+        }
     }
 
     fn write(
@@ -228,6 +239,9 @@ impl Running {
             }
             if self.writing.is_empty() {
                 if !self.unflushed {
+                    if self.finishing && Pin::new(&mut *stream).poll_close(cx)?.is_pending() {
+                        break true;
+                    }
                     break false;
                 }
                 match Pin::new(&mut *stream).poll_flush(cx) {
@@ -373,6 +387,11 @@ impl ConnectionHandler for Handler {
                     // A stream ended while this order was on its way.
                     self.spent = true;
                     self.reports.push_back(Report::Ended { link: Some(link), reason: EndReason::Closed });
+                }
+            }
+            Order::Finish => {
+                if let Some(running) = &mut self.running {
+                    running.finishing = true;
                 }
             }
             Order::Drop => {

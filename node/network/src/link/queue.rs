@@ -77,11 +77,6 @@ impl Links {
             queue.bytes = 0;
         }
     }
-
-    /// Bytes the connections have not taken yet, on all links.
-    pub(crate) fn waiting(&self) -> usize {
-        lock(&self.map).values().map(|outgoing| lock(&outgoing.queue).bytes).sum()
-    }
 }
 
 impl Outgoing {
@@ -169,9 +164,9 @@ mod tests {
         links.send(LinkId(1), Bytes::from(vec![0; 100])).unwrap();
         let mut buffer = BytesMut::new();
         outgoing.take_into(&mut buffer, 1000);
-        assert_eq!((buffer.len(), links.waiting()), (101, 101));
+        assert_eq!((buffer.len(), lock(&outgoing.queue).bytes), (101, 101));
         outgoing.written(101);
-        assert_eq!(links.waiting(), 0);
+        assert_eq!(lock(&outgoing.queue).bytes, 0);
     }
 
     #[test]

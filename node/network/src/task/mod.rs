@@ -27,7 +27,6 @@ use crate::environment::Environment;
 use crate::event::{Event, Status};
 use crate::gate::{Network as Origin, Policy};
 use crate::handle::Command;
-use crate::link::Links;
 
 use book::Book;
 use dials::Dials;
@@ -42,7 +41,7 @@ const MAX_WAITING_COMMANDS: usize = 4 * MAX_WAITING;
 const COMMANDS_PER_TURN: usize = 32;
 /// How often timers are looked at.
 const TICK: u64 = 500;
-/// How long a shutdown waits for queued frames,
+/// How long a shutdown waits for queued frames to be written and links to end,
 const FLUSH: u64 = 200;
 /// and for connections to close after that.
 const CLOSE: u64 = 250;
@@ -77,7 +76,6 @@ pub(crate) struct Task {
     swarm: Swarm<Behaviour>,
     policy: Arc<Policy>,
     limits: Limits,
-    links: Links,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     status: watch::Sender<Status>,
@@ -102,7 +100,6 @@ impl Task {
         swarm: Swarm<Behaviour>,
         config: Config,
         policy: Arc<Policy>,
-        links: Links,
         listeners: Vec<Listener>,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
@@ -114,7 +111,6 @@ impl Task {
             swarm,
             policy,
             limits: config.limits,
-            links,
             commands,
             events,
             status,
@@ -374,7 +370,8 @@ impl Task {
     async fn shut_down(mut self, done: Option<oneshot::Sender<()>>) {
         self.commands.close();
         let mut timer = self.environment.sleep(FLUSH);
-        while self.links.waiting() > 0 && self.poll_until(&mut timer).await {}
+        self.swarm.behaviour_mut().link.finish();
+        while self.swarm.behaviour().link.count() > 0 && self.poll_until(&mut timer).await {}
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
             // An error means that it is gone already.
