@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::id::{DeviceId, EntryId};
 use crate::record::{
-    Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, ReadError, Reader, ReceivedFrontier, Record,
+    Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, ReadError, Reader, ReceivedFrontier,
+    Record,
 };
 
 /// Looks at every message and queue of a store; returns one sentence for each broken invariant.
@@ -18,7 +19,12 @@ pub fn check(reader: &dyn Reader) -> Result<Vec<String>, ReadError> {
     for outbox in all::<Outbox>(reader, &KeyRange::Outboxes)? {
         let queue: Vec<Job> = all(reader, &KeyRange::Jobs(outbox.device))?;
         if queue.len() as u64 != outbox.open {
-            broken.push(format!("{:?}: {} jobs, but {} are counted", outbox.device, queue.len(), outbox.open));
+            broken.push(format!(
+                "{:?}: {} jobs, but {} are counted",
+                outbox.device,
+                queue.len(),
+                outbox.open
+            ));
         }
         for job in queue {
             if let JobBody::Entry(entry) = job.body {
@@ -64,11 +70,15 @@ fn check_entry(
 fn is_proven(reader: &dyn Reader, entry: &Entry, delivery: &Delivery) -> Result<bool, ReadError> {
     Ok(match &delivery.proof {
         Some(Proof::Frontier(stream)) => {
-            let row = reader.get(&Key::Frontier(delivery.device, *stream))?.and_then(ReceivedFrontier::from_row);
+            let row =
+                reader.get(&Key::Frontier(delivery.device, *stream))?.and_then(ReceivedFrontier::from_row);
             row.is_some_and(|row| {
                 let read = delivery.rank != Rank::Read || row.read >= entry.number;
                 let beyond = row.applied_delivered >= entry.number
-                    || row.beyond.iter().any(|(first, count)| (*first..first.saturating_add(*count)).contains(&entry.number));
+                    || row
+                        .beyond
+                        .iter()
+                        .any(|(first, count)| (*first..first.saturating_add(*count)).contains(&entry.number));
                 *stream == entry.stream && read && beyond && !row.receipt.is_empty()
             })
         }

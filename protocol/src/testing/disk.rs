@@ -57,6 +57,10 @@ impl Reader for Disk {
         let (first, last) = range.bounds();
         let rows = self.lock();
         let rows = rows.range(first..=last).filter(|(key, _)| range.contains(key));
-        Ok(rows.filter(|(key, _)| after.is_none_or(|after| *key > after)).take(limit).map(|(_, row)| row.clone()).collect())
+        Ok(rows
+            .filter(|(key, _)| after.is_none_or(|after| *key > after))
+            .take(limit)
+            .map(|(_, row)| row.clone())
+            .collect())
     }
 }

@@ -11,9 +11,13 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use super::check::check;
 use super::disk::Disk;
-use crate::engine::{Answer, Command, CommandError, CommandId, Engine, Input, LinkId, NewAccount, Output, genesis};
+use crate::engine::{
+    Answer, Command, CommandError, CommandId, Engine, Input, LinkId, NewAccount, Output, genesis,
+};
 use crate::id::{AccountId, Address, DeviceId, DirectoryKey, EntryId};
-use crate::record::{Change, Contact, ContactState, Entry, Event, EventBody, Key, KeyRange, Rank, Reader as _, Record, Row};
+use crate::record::{
+    Change, Contact, ContactState, Entry, Event, EventBody, Key, KeyRange, Rank, Reader as _, Record, Row,
+};
 use crate::time::{Mono, Now, Wall};
 
 /// One of the two.
@@ -160,7 +164,8 @@ impl Pair {
     /// # Panics
     /// If that does not come to an end.
     pub fn befriend(&mut self) {
-        let Ok(Answer::Invite { uri, .. }) = self.command(Who::A, Command::CreateInvite { uses: 1, ttl: 86_400_000 })
+        let Ok(Answer::Invite { uri, .. }) =
+            self.command(Who::A, Command::CreateInvite { uses: 1, ttl: 86_400_000 })
         else {
             unreachable!("an invite is always granted");
         };
@@ -266,7 +271,8 @@ impl Pair {
     #[must_use]
     pub fn history(&self, who: Who) -> Vec<Entry> {
         let rows = self.side(who).disk.range(&KeyRange::Entries, None, usize::MAX).unwrap_or_default();
-        let mut entries: Vec<Entry> = rows.into_iter().filter_map(Entry::from_row).filter(|entry| entry.visible).collect();
+        let mut entries: Vec<Entry> =
+            rows.into_iter().filter_map(Entry::from_row).filter(|entry| entry.visible).collect();
         entries.sort_by_key(Entry::place);
         entries
     }
@@ -476,7 +482,10 @@ impl Pair {
             Output::Event(event) => {
                 if let EventBody::Status { entry, rank, .. } = &event.body {
                     let stored: Option<Entry> = self.row(who, &Key::Entry(*entry));
-                    assert!(stored.is_some_and(|stored| stored.rank >= *rank), "a tick was shown before it was stored");
+                    assert!(
+                        stored.is_some_and(|stored| stored.rank >= *rank),
+                        "a tick was shown before it was stored"
+                    );
                 }
                 self.side_mut(who).events.push(event);
             }

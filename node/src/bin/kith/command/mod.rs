@@ -1,0 +1,14 @@
+//! One file for each family of commands.
+
+pub(crate) mod accept;
+pub(crate) mod account;
+pub(crate) mod contacts;
+pub(crate) mod events;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod invite;
+pub(crate) mod message;
+pub(crate) mod run;
+pub(crate) mod send;
+pub(crate) mod settings;
+pub(crate) mod status;

@@ -1,0 +1,105 @@
+//! Standard output: one JSON object a line for programs, readable lines for people.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::terminal;
+
+/// How a piece of text looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    Bold,
+    Dim,
+    Good,
+    Bad,
+    Warn,
+    Name,
+}
+
+/// Where output goes and what it can show.
+#[derive(Debug, Clone)]
+pub(crate) struct Out {
+    /// Programs read it: JSON only.
+    pub(crate) json: bool,
+    /// Standard output is a terminal.
+    pub(crate) terminal: bool,
+    /// Colours are welcome.
+    pub(crate) colour: bool,
+    /// More than ASCII can be shown.
+    pub(crate) unicode: bool,
+    /// Columns to fill.
+    pub(crate) columns: usize,
+}
+
+impl Out {
+    /// Looks at the surroundings.
+    pub(crate) fn new(json: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            json,
+            terminal,
+            colour: terminal && !json && !no_colour && !terminal::is_dumb(),
+            unicode: terminal::speaks_unicode(),
+            columns: if terminal { terminal::size().0 } else { 100 },
+        }
+    }
+
+    /// No terminal, no colours.
+    #[cfg(test)]
+    pub(crate) fn plain(columns: usize) -> Self {
+        Self { json: false, terminal: false, colour: false, unicode: true, columns }
+    }
+
+    pub(crate) const fn unicode(&self) -> bool {
+        self.unicode
+    }
+
+    /// One line on standard output.
+    pub(crate) fn line(&self, text: impl Display) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// One JSON object on a line of its own.
+    pub(crate) fn json<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        self.line(serde_json::to_string(value)?)
+    }
+
+    /// The JSON object for programs, or the line for people.
+    pub(crate) fn either<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        if self.json { self.json(value) } else { self.line(text()) }
+    }
+
+    /// A remark for people, on standard error so that it is never mistaken for a result.
+    pub(crate) fn note(&self, text: impl Display) {
+        if !self.json {
+            let text = text.to_string();
+            let text = if self.colour { self.paint(Style::Dim, &text) } else { text };
+            eprintln!("{text}");
+        }
+    }
+
+    /// Text in a style, if colours are welcome.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Plain => return text.to_owned(),
+            _ if !self.colour || text.is_empty() => return text.to_owned(),
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Good => "32",
+            Style::Bad => "31",
+            Style::Warn => "33",
+            Style::Name => "36",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}

@@ -1,0 +1,379 @@
+//! Messages and people as readable lines.
+
+use std::collections::HashMap;
+
+use kith_node::api::{
+    ContactStatus, ContactView, Direction, JourneyView, Kind, MessageView, NodeView, Status, StepView,
+};
+use kith_node::protocol::EntryId;
+
+use crate::out::{Out, Style};
+use crate::text::{clean, clean_line, fit, pad, width, wrap};
+use crate::tick::{meaning, tick};
+use crate::when;
+
+/// First digits of a message id that are shown.
+const SHORT_ID: usize = 8;
+
+/// A message's id as people type it.
+pub(crate) fn short_id(id: EntryId) -> String {
+    id.to_string().chars().take(SHORT_ID).collect()
+}
+
+/// Who wrote it, from the reader's side.
+pub(crate) fn author(message: &MessageView) -> String {
+    match message.direction {
+        Direction::Out => "you".to_owned(),
+        Direction::In => clean_line(&message.author_name),
+    }
+}
+
+/// What a message says, with what became of it.
+pub(crate) fn body(message: &MessageView) -> String {
+    if message.deleted {
+        return "(deleted)".to_owned();
+    }
+    if message.kind == Kind::Unknown {
+        return "(made by a newer Kith; update to see it)".to_owned();
+    }
+    let mut text = clean(&message.text);
+    for (is, word) in [
+        (message.edited, "edited"),
+        (message.late, "arrived late"),
+        (message.recovered, "given back by the other side"),
+    ] {
+        if is {
+            text.push_str(" (");
+            text.push_str(word);
+            text.push(')');
+        }
+    }
+    text
+}
+
+/// Reactions in force, or nothing.
+pub(crate) fn reactions(message: &MessageView) -> Option<String> {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for reaction in &message.reactions {
+        let emoji = clean_line(&reaction.emoji);
+        match counts.iter_mut().find(|(known, _)| *known == emoji) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((emoji, 1)),
+        }
+    }
+    let shown: Vec<_> = counts
+        .into_iter()
+        .map(|(emoji, count)| if count > 1 { format!("{emoji} {count}") } else { emoji })
+        .collect();
+    (!shown.is_empty()).then(|| shown.join("  "))
+}
+
+/// The lines of a message: a label (its number or id), time, author, text, tick.
+pub(crate) fn message(out: &Out, label: &str, message: &MessageView, answered: Option<&str>) -> Vec<String> {
+    let name = author(message);
+    let style = if message.direction == Direction::Out { Style::Bold } else { Style::Name };
+    let lead = if label.is_empty() { String::new() } else { format!("{label} ") };
+    let time = when::clock(message.time);
+    let head = format!(
+        "{}{} {}: ",
+        out.paint(Style::Dim, &lead),
+        out.paint(Style::Dim, &time),
+        out.paint(style, &name)
+    );
+    let indent = width(&lead) + width(&time) + 1;
+    let first = indent + width(&name) + 2;
+    let columns = out.columns.max(30);
+    let mut lines = Vec::new();
+    if let Some(answered) = answered {
+        let quote = format!(
+            "{}↪ {}",
+            " ".repeat(indent),
+            fit(&clean_line(answered), columns.saturating_sub(indent + 4))
+        );
+        lines.push(out.paint(Style::Dim, &quote));
+    }
+    let text = body(message);
+    // the text goes on under itself if that leaves it room, else under the name
+    let hang = if first * 3 <= columns { first } else { indent };
+    let mut body_lines = wrap_hanging(&text, columns, first, hang);
+    if message.direction == Direction::Out && !message.deleted {
+        let mark = tick(out, message.status, message.custody);
+        let plain = tick(&Out { colour: false, ..out.clone() }, message.status, message.custody);
+        let used =
+            body_lines.last().map_or(0, |line| width(line)) + if body_lines.len() > 1 { hang } else { first };
+        if used + 2 + width(&plain) <= columns {
+            if let Some(last) = body_lines.last_mut() {
+                last.push_str("  ");
+                last.push_str(&mark);
+            }
+        } else {
+            body_lines.push(mark);
+        }
+    }
+    let gone = message.deleted || message.kind == Kind::Unknown;
+    for (number, line) in body_lines.into_iter().enumerate() {
+        let line = if gone { out.paint(Style::Dim, &line) } else { line };
+        lines.push(if number == 0 { format!("{head}{line}") } else { format!("{}{line}", " ".repeat(hang)) });
+    }
+    if let Some(reactions) = reactions(message) {
+        lines.push(format!("{}{reactions}", " ".repeat(hang)));
+    }
+    lines
+}
+
+/// Wraps with room for a head on the first line.
+fn wrap_hanging(text: &str, columns: usize, first: usize, hang: usize) -> Vec<String> {
+    let room = columns.saturating_sub(first).max(10);
+    let rest = columns.saturating_sub(hang).max(10);
+    if room == rest {
+        return wrap(text, room);
+    }
+    let mut lines = wrap(text, room);
+    if lines.len() > 1 {
+        // everything after the first line is wrapped anew, to its own width
+        let head = lines.swap_remove(0);
+        let tail = text.get(head.len()..).unwrap_or_default();
+        let tail = tail.strip_prefix('\n').unwrap_or_else(|| tail.trim_start_matches(' '));
+        lines = vec![head];
+        lines.extend(wrap(tail, rest));
+    }
+    lines
+}
+
+/// Prints pages of messages with a line for each new day.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    last: Option<kith_node::api::Timestamp>,
+    texts: HashMap<EntryId, String>,
+}
+
+impl Page {
+    /// The lines for one more message.
+    pub(crate) fn lines(&mut self, out: &Out, label: &str, view: &MessageView) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.last.is_none_or(|last| !when::same_day(last, view.time)) {
+            lines.push(out.paint(Style::Dim, &format!("── {} ──", when::day(view.time))));
+        }
+        self.last = Some(view.time);
+        let answered = view.reply_to.map(|id| match self.texts.get(&id) {
+            Some(text) => text.clone(),
+            None => "an earlier message".to_owned(),
+        });
+        lines.extend(message(out, label, view, answered.as_deref()));
+        self.remember(view);
+        lines
+    }
+
+    fn remember(&mut self, view: &MessageView) {
+        self.texts.insert(view.id, format!("{}: {}", author(view), fit(&clean_line(&view.text), 60)));
+    }
+}
+
+/// `on-line`, `last seen 3 hours ago`
+pub(crate) fn presence(contact: &ContactView) -> String {
+    match (contact.state, contact.online, contact.last_seen) {
+        (ContactStatus::Waiting, ..) => "waiting for their node to answer".to_owned(),
+        (ContactStatus::Refused, ..) => {
+            "refused: the invite was used up, ended or taken back; ask for a new one".to_owned()
+        }
+        (ContactStatus::Expired, ..) => {
+            "the invite ended before it reached them; ask for a new one".to_owned()
+        }
+        (ContactStatus::Blocked, ..) => "blocked".to_owned(),
+        (ContactStatus::Removed, ..) => "removed".to_owned(),
+        (ContactStatus::Accepted, true, _) => "on-line".to_owned(),
+        (ContactStatus::Accepted, false, Some(seen)) => format!("last seen {}", when::ago(seen)),
+        (ContactStatus::Accepted, false, None) => "off-line".to_owned(),
+    }
+}
+
+/// One line for a contact.
+pub(crate) fn contact(out: &Out, contact: &ContactView, columns: usize) -> String {
+    let dot = match (contact.online, out.unicode()) {
+        (true, true) => out.paint(Style::Good, "●"),
+        (false, true) => out.paint(Style::Dim, "○"),
+        (true, false) => "*".to_owned(),
+        (false, false) => "-".to_owned(),
+    };
+    let name = clean_line(&contact.name);
+    let mut line = format!(
+        "{dot} {}  {}  {}",
+        pad(&name, columns),
+        out.paint(Style::Dim, &contact.account.short()),
+        presence(contact)
+    );
+    if contact.verified {
+        line.push_str(&out.paint(Style::Good, "  verified"));
+    }
+    if contact.own_name.is_some() && !contact.profile_name.is_empty() && contact.profile_name != contact.name
+    {
+        line.push_str(
+            &out.paint(Style::Dim, &format!("  (calls themselves {})", clean_line(&contact.profile_name))),
+        );
+    }
+    line
+}
+
+/// What a step of a journey means.
+fn step(step: &StepView) -> String {
+    let what = match step.what.as_str() {
+        "queued" => "written to disk here, with a job to deliver it",
+        "sealed" => "encrypted for this device",
+        "sent-direct" => "sent straight to the device",
+        "link-lost" => "the connection broke before the device confirmed it",
+        "delivered" => "the device has it on its disk, and said so",
+        "read" => "it was displayed there",
+        "repair-asked" => "the device could not decrypt it and asked for it again",
+        "resealed" => "encrypted again in a fresh session",
+        "rejected" => "the device does not take it",
+        "expired" => "nobody confirmed it in time",
+        other => other,
+    };
+    let detail = clean_line(&step.detail);
+    if detail.is_empty() { what.to_owned() } else { format!("{what} ({detail})") }
+}
+
+/// The story of a message, and what happens next.
+pub(crate) fn journey(out: &Out, journey: &JourneyView, node_runs: bool) -> Vec<String> {
+    let mut lines = vec![format!(
+        "Message {} is {}: {}",
+        short_id(journey.id),
+        out.paint(Style::Bold, journey.status.as_str()),
+        if journey.direction == Direction::In { "it came to you" } else { meaning(journey.status) }
+    )];
+    for device in &journey.devices {
+        lines.push(format!(
+            "  to {}, device {}: {}",
+            clean_line(&device.name),
+            device.device.short(),
+            out.paint(Style::Bold, device.status.as_str())
+        ));
+        for view in &device.steps {
+            lines.push(format!("    {}  {}", out.paint(Style::Dim, &when::precise(view.at)), step(view)));
+        }
+    }
+    if journey.direction == Direction::Out {
+        lines.push(format!("  next: {}", next(journey, node_runs)));
+    }
+    lines
+}
+
+fn next(journey: &JourneyView, node_runs: bool) -> &'static str {
+    match journey.status {
+        Status::Queued | Status::Carried if !node_runs => {
+            "nothing until you are on-line; run `kith run` to deliver"
+        }
+        Status::Queued if journey.devices.is_empty() => "it leaves as soon as they have answered your invite",
+        Status::Queued => "it leaves as soon as their node can be reached; tried again and again for 30 days",
+        Status::Carried => "more relays are asked, and their node is tried directly",
+        Status::Sent => "their device fetches it from a relay",
+        Status::Delivered => "nothing more to do; “read” follows if they tell when they read",
+        Status::Read => "nothing more to do",
+        Status::Expired => "it is not tried any more; send it again if it still matters",
+        Status::Rejected => "it is not tried any more; you may have been removed there",
+    }
+}
+
+/// How the node stands, in a few lines.
+pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
+    let mut lines = vec![format!("{}  {}", out.paint(Style::Bold, &clean_line(&node.name)), node.account)];
+    if !node.running {
+        lines.push(out.paint(Style::Warn, "off-line: no node is running; start one with `kith run`"));
+    } else {
+        let reach = match node.reachability.as_str() {
+            "public" => "others can reach you from anywhere",
+            "private" => "others cannot reach you from outside; you can reach them",
+            _ => "not known yet whether others can reach you from outside",
+        };
+        lines.push(format!(
+            "on-line: {}, {} connected; {reach}",
+            when::plural(node.contacts_online as u64, "contact"),
+            when::plural(node.peers as u64, "peer"),
+        ));
+    }
+    if node.queued > 0 {
+        lines.push(format!("{} on the way", when::plural(node.queued, "message")));
+    }
+    if !node.addresses.is_empty() {
+        lines.push("addresses:".to_owned());
+        lines.extend(node.addresses.iter().map(|address| format!("  {address}")));
+    }
+    lines.push(out.paint(Style::Dim, &format!("peer id {}", node.peer_id)));
+    lines
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kith_node::api::{CustodyView, Timestamp};
+    use kith_node::protocol::{AccountId, ConversationId};
+
+    use super::*;
+
+    /// A message for tests.
+    pub(crate) fn sample(direction: Direction, text: &str) -> MessageView {
+        MessageView {
+            id: EntryId([0xab; 32]),
+            conversation: ConversationId([1; 32]),
+            with: AccountId([2; 32]),
+            author: AccountId([2; 32]),
+            author_name: "Ana".to_owned(),
+            direction,
+            kind: Kind::Text,
+            text: text.to_owned(),
+            time: Timestamp(1_700_000_000_000),
+            stored: Timestamp(1_700_000_000_000),
+            status: Status::Delivered,
+            custody: CustodyView::default(),
+            late: false,
+            recovered: false,
+            reply_to: None,
+            edited: false,
+            deleted: false,
+            reactions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_with_time_author_and_text() {
+        let lines = message(&Out::plain(80), "abababab", &sample(Direction::In, "hello"), None);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with("abababab ") && lines[0].ends_with(" Ana: hello"), "{lines:?}");
+    }
+
+    #[test]
+    fn ones_own_message_ends_with_its_tick() {
+        let lines = message(&Out::plain(80), "", &sample(Direction::Out, "hello"), None);
+        assert!(lines[0].ends_with("you: hello  ✓✓"), "{lines:?}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_whatever_is_written() {
+        let long = "word ".repeat(40) + &"日本語".repeat(40) + &"x".repeat(200);
+        for columns in [40, 60, 100] {
+            for direction in [Direction::In, Direction::Out] {
+                for text in [long.as_str(), "a\nb\n\nc", &"y".repeat(columns - 13)] {
+                    let lines = message(&Out::plain(columns), "12", &sample(direction, text), Some(&long));
+                    for line in lines {
+                        assert!(width(&line) <= columns, "{columns}: {line}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_long_text_is_lost_when_it_is_wrapped() {
+        let text = (0..200).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
+        let lines = wrap_hanging(&text, 40, 20, 6);
+        assert_eq!(
+            lines.join(" ").split_whitespace().collect::<Vec<_>>(),
+            text.split(' ').collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_deleted_message_shows_neither_text_nor_tick() {
+        let view = MessageView { deleted: true, ..sample(Direction::Out, "") };
+        assert!(message(&Out::plain(80), "", &view, None)[0].ends_with("you: (deleted)"));
+    }
+}
