@@ -11,7 +11,7 @@ use super::events::{self, EventStream};
 use super::reads::Reads;
 use super::running::{Clock, Running};
 use super::view::{
-    ContactView, ConversationView, InviteListView, InviteView, JourneyView, MessageView, NodeView,
+    ContactView, ConversationView, Draft, InviteListView, InviteView, JourneyView, MessageView, NodeView,
     ProfileView, SafetyView, SentView, SettingsView, Status, WaitView,
 };
 use super::who::{self, Meaning};
@@ -256,6 +256,23 @@ impl Handle {
         self.submit(Command::Send { to, text, reply_to, client }).await
     }
 
+    /// See [`Session::send_many`](super::Session::send_many).
+    ///
+    /// # Errors
+    /// [`Error`] says why it was not done.
+    pub async fn send_many(&self, to: AccountId, messages: Vec<Draft>) -> Result<Vec<SentView>, Error> {
+        let running = self.running.as_ref().ok_or(Error::Offline)?;
+        let mut answers = Vec::with_capacity(messages.len());
+        for Draft { text, client } in messages {
+            answers.push(running.submit(Command::Send { to, text, reply_to: None, client }).await?);
+        }
+        let mut sent = Vec::with_capacity(answers.len());
+        for answer in answers {
+            sent.push(self.sent(answer.await.map_err(|_| Error::Stopped)??)?);
+        }
+        Ok(sent)
+    }
+
     /// See [`Session::edit`](super::Session::edit).
     ///
     /// # Errors
@@ -315,6 +332,22 @@ impl Handle {
     /// [`Error::Refused`] if there is no such message.
     pub fn message(&self, id: EntryId) -> Result<MessageView, Error> {
         self.reads.message(id)
+    }
+
+    /// See [`Session::find_message`](super::Session::find_message).
+    ///
+    /// # Errors
+    /// [`Error`] if no message or several are meant.
+    pub fn find_message(&self, id: String) -> Result<MessageView, Error> {
+        self.reads.find_message(&id)
+    }
+
+    /// See [`Session::statuses`](super::Session::statuses).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if one of them does not exist.
+    pub fn statuses(&self, ids: Vec<EntryId>) -> Result<Vec<Status>, Error> {
+        ids.into_iter().map(|id| self.reads.rank(id).map(|(_, rank)| rank.into())).collect()
     }
 
     /// See [`Session::journey`](super::Session::journey).
@@ -378,7 +411,11 @@ impl Handle {
     }
 
     async fn submit(&self, command: Command) -> Result<SentView, Error> {
-        match self.command(command).await? {
+        self.sent(self.command(command).await?)
+    }
+
+    fn sent(&self, answer: Answer) -> Result<SentView, Error> {
+        match answer {
             Answer::Sent { entry, conversation, repeated } => {
                 // a fresh message is queued; a repeated one may have come further
                 let status = if repeated { self.reads.rank(entry)?.1.into() } else { Status::Queued };

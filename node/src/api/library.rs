@@ -19,6 +19,9 @@ pub(crate) trait Library: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Entry>, ReadError>;
 
+    /// At most `limit` entries whose ids start with these hex digits; none for fewer than eight.
+    fn with_prefix(&self, digits: &str, limit: usize) -> Result<Vec<Entry>, ReadError>;
+
     /// Visible entries that hold all words, newest first.
     fn search(
         &self,

@@ -198,6 +198,27 @@ impl Reads {
         self.show_entry(entry, with, &mut Names::default())
     }
 
+    /// The message meant by an id, or by at least eight of its first digits.
+    pub(crate) fn find_message(&self, id: &str) -> Result<MessageView, Error> {
+        let id = id.trim();
+        if let Ok(id) = id.parse() {
+            return self.message(id);
+        }
+        if id.len() < super::who::PREFIX || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let shown: String = id.chars().take(80).collect();
+            return Err(Error::invalid(format!(
+                "“{shown}” is no message id; give the id or at least its first {} digits, as `kith history` shows them",
+                super::who::PREFIX
+            )));
+        }
+        let found = self.library.with_prefix(id, 2)?;
+        match found.as_slice() {
+            [] => Err(kith_protocol::engine::CommandError::UnknownMessage.into()),
+            [entry] => self.message(entry.id),
+            _ => Err(Error::invalid(format!("several messages begin with {id}; give more digits"))),
+        }
+    }
+
     pub(crate) fn rank(&self, id: EntryId) -> Result<(ConversationId, Rank), Error> {
         self.entry(id).map(|entry| (entry.conversation, entry.rank))
     }

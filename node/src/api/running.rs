@@ -41,9 +41,17 @@ pub(crate) struct Running {
 impl Running {
     /// Has the Engine carry out a command; answers once what it rests on is on disk.
     pub(super) async fn command(&self, command: Command) -> Result<Answer, Error> {
+        self.submit(command).await?.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Hands a command to the Engine; what is handed over one after the other is carried out in that order.
+    pub(super) async fn submit(
+        &self,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Answer, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
         self.calls.send(Call { command, reply }).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+        Ok(answer)
     }
 
     /// Waits for a message's status, until `over` at the latest.

@@ -10,8 +10,8 @@ use super::error::Error;
 use super::events::EventStream;
 use super::handle::Handle;
 use super::view::{
-    ContactView, ConversationView, InviteListView, InviteView, JourneyView, MessageView, NodeView,
-    ProfileView, SafetyView, SentView, SettingsView, Status, WaitView, hex, hex_option,
+    ContactView, ConversationView, Draft, InviteListView, InviteView, JourneyView, MessageView, NodeView,
+    ProfileView, SafetyView, SentView, SettingsView, Status, WaitView, hex, hex_list, hex_option,
 };
 
 /// Longest wait asked of a node in one call; longer ones are made of several.
@@ -137,6 +137,9 @@ surface! {
         #[serde(with = "hex_option", default)] reply_to: Option<EntryId>,
         #[serde(with = "hex_option", default)] client: Option<ClientId>
     ) -> SentView;
+    /// Writes several messages, in this order; answers once all are on disk. When it fails, some of them may have been
+    /// written: with client ids it can simply be called again.
+    act SendMany => send_many(#[serde(with = "hex")] to: AccountId, messages: Vec<Draft>) -> Vec<SentView>;
     /// Changes the text of one's own message.
     act Edit => edit(#[serde(with = "hex")] id: EntryId, text: String) -> SentView;
     /// Takes one's own message back, for everyone.
@@ -156,6 +159,10 @@ surface! {
     ) -> Vec<MessageView>;
     /// One message.
     read Message => message(#[serde(with = "hex")] id: EntryId) -> MessageView;
+    /// The message meant by an id, or by at least eight of its first digits.
+    read FindMessage => find_message(id: String) -> MessageView;
+    /// Where messages stand, in the order of their ids.
+    read Statuses => statuses(#[serde(with = "hex_list")] ids: Vec<EntryId>) -> Vec<Status>;
     /// A message's story per recipient device.
     read Journey => journey(#[serde(with = "hex")] id: EntryId) -> JourneyView;
     /// Messages that hold all the words, newest first.

@@ -8,7 +8,7 @@ mod text;
 pub use event::{EventBodyView, EventView};
 pub(crate) use message::step_word;
 pub use message::{
-    ConversationView, CustodyView, DeviceJourneyView, Direction, JourneyView, Kind, MessageView,
+    ConversationView, CustodyView, DeviceJourneyView, Direction, Draft, JourneyView, Kind, MessageView,
     ReactionView, SentView, Status, StepView, WaitView,
 };
 pub use person::{
@@ -16,4 +16,4 @@ pub use person::{
     SafetyView, SettingsView,
 };
 pub use text::Timestamp;
-pub(crate) use text::{hex, hex_option};
+pub(crate) use text::{hex, hex_list, hex_option};

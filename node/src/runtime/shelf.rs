@@ -57,6 +57,10 @@ impl Library for Shelf {
         reader.history(&conversation, place.as_ref(), limit)
     }
 
+    fn with_prefix(&self, digits: &str, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.reader()?.entries_with_prefix(digits, limit)
+    }
+
     fn search(
         &self,
         words: &str,

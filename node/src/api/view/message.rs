@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kith_protocol::record::{Custody, EntryKind, Rank, StepKind};
-use kith_protocol::{AccountId, ConversationId, DeviceId, EntryId};
+use kith_protocol::{AccountId, ClientId, ConversationId, DeviceId, EntryId};
 use serde::{Deserialize, Serialize};
 
 use super::text::{Timestamp, hex, hex_option};
@@ -216,6 +216,16 @@ pub struct ConversationView {
     pub last_activity: Timestamp,
     /// The newest message, if any.
     pub last: Option<MessageView>,
+}
+
+/// One of several messages to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    /// What it says.
+    pub text: String,
+    /// Makes submitting again harmless.
+    #[serde(with = "hex_option", default)]
+    pub client: Option<ClientId>,
 }
 
 /// A message was accepted: it is on disk.

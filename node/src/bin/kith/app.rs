@@ -2,9 +2,13 @@
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use kith_node::folder::Folder;
+use indicatif::{ProgressBar, ProgressStyle};
+use kith_node::keys::{self, KeyKind, OpenStage, Progress};
+use kith_node::{Builder, Folder};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
@@ -93,17 +97,25 @@ impl App {
         }
     }
 
-    /// The passphrase of the account: given, or asked for at a terminal.
-    pub(crate) fn passphrase(&self) -> anyhow::Result<Zeroizing<String>> {
+    /// The passphrase of this account, if it has one: given, or asked for at a terminal.
+    pub(crate) fn passphrase_if_needed(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         if let Some(given) = self.given_passphrase()? {
-            return Ok(given);
+            return Ok(Some(given));
+        }
+        if keys::kind(self.folder.path())? != Some(KeyKind::Passphrase) {
+            return Ok(None);
         }
         if !terminal::can_ask() {
             bail!(
                 "this account is guarded by a passphrase; give it with --passphrase-file FILE or KITH_PASSPHRASE"
             );
         }
-        terminal::ask_passphrase("Passphrase")
+        terminal::ask_passphrase("Passphrase").map(Some)
+    }
+
+    /// Puts a node on this data folder together.
+    pub(crate) fn builder_with(&self, passphrase: Option<Zeroizing<String>>) -> Builder {
+        Builder::new(self.folder.clone()).passphrase(passphrase)
     }
 
     /// A new passphrase: given, or asked for twice.
@@ -125,7 +137,8 @@ impl App {
     }
 }
 
-fn passphrase_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+/// The first line of a small file.
+pub(crate) fn passphrase_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let context = || format!("the passphrase cannot be read from {}", path.display());
     let size = std::fs::metadata(path).with_context(context)?.len();
     if size > PASSPHRASE_FILE {
@@ -144,4 +157,45 @@ pub(crate) fn random16() -> anyhow::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
     Ok(bytes)
+}
+
+/// Something that may take long, shown at a terminal once it does.
+pub(crate) struct Busy(ProgressBar);
+
+impl Busy {
+    /// Begins; nothing is shown while it is quick.
+    pub(crate) fn start(app: &App, what: &'static str) -> Self {
+        if app.out.json || !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self(bar)
+    }
+
+    /// What a store tells while it opens.
+    pub(crate) fn progress(&self) -> Progress {
+        let bar = self.0.clone();
+        Arc::new(move |stage| {
+            bar.set_message(match stage {
+                OpenStage::Engine => "Opening your data".to_owned(),
+                OpenStage::Verifying(rows) => format!("Damage was seen; checking: {rows} rows"),
+                OpenStage::Restoring(rows) => format!("Restoring your data from its log: {rows} rows"),
+                OpenStage::Migrating(rows) => format!("Bringing your data to this version: {rows} rows"),
+            });
+        })
+    }
+
+    /// Says how far it is.
+    pub(crate) fn say(&self, text: String) {
+        self.0.set_message(text);
+    }
+
+    /// It is done.
+    pub(crate) fn end(self) {
+        self.0.finish_and_clear();
+    }
 }

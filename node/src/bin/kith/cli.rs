@@ -7,7 +7,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use crate::app;
 use crate::app::App;
 use crate::command::{
-    accept, account, contacts, events, history, init, invite, message, run, send, settings, status,
+    accept, account, contacts, doctor, events, history, init, invite, message, run, send, settings, status,
+    store,
 };
 use crate::out::{Out, Style};
 
@@ -100,6 +101,15 @@ pub(crate) enum Command {
     Device(account::Device),
     /// Find messages that hold all these words
     Search(history::Search),
+    /// Look for what may keep you from being reached
+    Doctor,
+    /// Look after the files of this account
+    #[command(subcommand)]
+    Store(store::Store),
+    /// Write everything to one sealed file
+    Export(store::Export),
+    /// Restore such a file into an empty data folder
+    Import(store::Import),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -136,6 +146,10 @@ impl Command {
             Self::Account(what) => account::account(app, &what),
             Self::Device(what) => Box::pin(account::device(app, what)).await,
             Self::Search(args) => Box::pin(history::search(app, args)).await,
+            Self::Doctor => Box::pin(doctor::perform(app)).await,
+            Self::Store(what) => Box::pin(store::perform(app, what)).await,
+            Self::Export(args) => Box::pin(store::export(app, args)).await,
+            Self::Import(args) => store::import(app, &args),
             Self::Completions { shell } => completions(shell),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use kith_node::api;
+use kith_node::{StartError, api};
 
 /// Something went wrong, or a wait was not met.
 pub(crate) const FAILED: u8 = 1;
@@ -41,7 +41,8 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
 
 fn code(error: &anyhow::Error) -> u8 {
     let usage = error.downcast_ref::<Usage>().is_some()
-        || error.downcast_ref::<api::Error>().is_some_and(api::Error::is_usage);
+        || error.downcast_ref::<api::Error>().is_some_and(api::Error::is_usage)
+        || error.downcast_ref::<StartError>().is_some_and(StartError::is_usage);
     if usage { USAGE } else { FAILED }
 }
 

@@ -46,7 +46,7 @@ fn report(app: &App, contact: &ContactView, own: bool) -> anyhow::Result<()> {
     let name = clean_line(&contact.name);
     app.out.either(contact, || match contact.state {
         ContactStatus::Accepted => {
-            let next = if own { "`kith run` to be on-line, then `kith send" } else { "`kith send" };
+            let next = if own { "`kith run` to be on-line, then `kith chat" } else { "`kith chat" };
             format!("{name} is your contact now. Next: {next} {}`", quoted(&name))
         }
         ContactStatus::Waiting => {

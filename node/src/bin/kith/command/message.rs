@@ -4,13 +4,12 @@ use kith_node::api::{MessageView, SentView, Session};
 
 use crate::app::App;
 use crate::command::send::read_text;
-use crate::failure::usage;
 use crate::render;
 
 /// `kith edit MESSAGE TEXT`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Edit {
-    /// Its id
+    /// Its id, or at least eight of its first digits
     message: String,
     /// The new text; - reads it from standard input
     #[arg(value_name = "TEXT|-", allow_hyphen_values = true)]
@@ -20,14 +19,14 @@ pub(crate) struct Edit {
 /// `kith delete MESSAGE`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Delete {
-    /// Its id
+    /// Its id, or at least eight of its first digits
     message: String,
 }
 
 /// `kith reply MESSAGE TEXT`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reply {
-    /// Its id
+    /// Its id, or at least eight of its first digits
     message: String,
     /// The answer; - reads it from standard input
     #[arg(value_name = "TEXT|-", allow_hyphen_values = true)]
@@ -37,7 +36,7 @@ pub(crate) struct Reply {
 /// `kith react MESSAGE [EMOJI]`
 #[derive(Debug, clap::Args)]
 pub(crate) struct React {
-    /// Its id
+    /// Its id, or at least eight of its first digits
     message: String,
     /// The emoji; without it the reaction is taken back
     emoji: Option<String>,
@@ -94,11 +93,7 @@ fn tell(app: &App, sent: &SentView, text: &str) -> anyhow::Result<()> {
     app.out.either(sent, || text.to_owned())
 }
 
-/// The message meant by an id.
+/// The message meant by an id or the first digits of one.
 pub(crate) async fn find(session: &Session, text: &str) -> anyhow::Result<MessageView> {
-    let id = text
-        .trim()
-        .parse()
-        .map_err(|_| usage(format!("{text:?} is no message id; `kith history --json` shows them")))?;
-    Ok(session.message(id).await?)
+    Ok(session.find_message(text.to_owned()).await?)
 }
