@@ -30,6 +30,7 @@ pub type RawStream = SubstreamBox;
 pub struct Connection {
     open: mpsc::Sender<oneshot::Sender<SubstreamBox>>,
     closed: watch::Receiver<bool>,
+    frozen: watch::Sender<bool>,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -44,13 +45,14 @@ impl Connection {
         let (_, muxer) = transport.dial(target, options)?.await?;
         let (open, requests) = mpsc::channel(16);
         let (alive, closed) = watch::channel(false);
+        let (frozen, freeze) = watch::channel(false);
         #[allow(clippy::disallowed_methods, reason = "not part of the product")]
         let driver = tokio::spawn(async move {
-            drive(muxer, requests).await;
+            drive(muxer, requests, freeze).await;
             // Nobody may be waiting any more.
             let _ = alive.send(true);
         });
-        Ok(Self { open, closed, driver })
+        Ok(Self { open, closed, frozen, driver })
     }
 
     /// Opens a stream for a protocol.
@@ -74,6 +76,12 @@ impl Connection {
         Ok(stream)
     }
 
+    /// Never reads or writes the socket again, and does not close it either.
+    pub fn freeze(&self) {
+        // An error means that the driver has ended.
+        let _ = self.frozen.send(true);
+    }
+
     /// Waits until the other side has closed the connection.
     pub async fn closed(&self) {
         // An error means that the driver ended.
@@ -93,11 +101,15 @@ impl Drop for Connection {
     }
 }
 
-async fn drive(mut muxer: StreamMuxerBox, mut requests: mpsc::Receiver<oneshot::Sender<SubstreamBox>>) {
+async fn drive(
+    mut muxer: StreamMuxerBox,
+    mut requests: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
+    mut freeze: watch::Receiver<bool>,
+) {
     let mut waiting: VecDeque<oneshot::Sender<SubstreamBox>> = VecDeque::new();
     let mut answering = Vec::new();
     loop {
-        let step = poll_fn(|cx| {
+        let turn = poll_fn(|cx| {
             while let Poll::Ready(request) = requests.poll_recv(cx) {
                 match request {
                     Some(request) => waiting.push_back(request),
@@ -116,11 +128,16 @@ async fn drive(mut muxer: StreamMuxerBox, mut requests: mpsc::Receiver<oneshot::
                 return Poll::Ready(stream.ok().map(Step::Ours));
             }
             Poll::Pending
-        })
-        .await;
+        });
+        let step = tokio::select! {
+            step = turn => step,
+            Ok(()) = freeze.changed() => Some(Step::Freeze),
+        };
         match step {
             None => return,
             Some(Step::Nothing) => {}
+            // The socket stays open as long as this task is not ended.
+            Some(Step::Freeze) => std::future::pending().await,
             Some(Step::Ours(stream)) => {
                 // Whoever asked may have gone.
                 let _ = waiting.pop_front().map(|reply| reply.send(stream));
@@ -137,6 +154,7 @@ async fn drive(mut muxer: StreamMuxerBox, mut requests: mpsc::Receiver<oneshot::
 
 enum Step {
     Nothing,
+    Freeze,
     Ours(SubstreamBox),
     Theirs(SubstreamBox),
 }
