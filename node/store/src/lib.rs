@@ -1,7 +1,7 @@
 //! Kith's store: typed rows, sealed at rest, behind one narrow seam.
 //!
 //! [`Store`] is what the node uses: atomic, numbered, ordered commits of [`Change`](kith_protocol::record::Change)s
-//! and reads by key, range or query. Below it a row becomes blinded key bytes and sealed value bytes ([`codec`]), and
+//! and reads by key, range or query. Below it a row becomes blinded key bytes and sealed value bytes, and
 //! an [`engine`] keeps those: sled, redb or memory. One thread owns all writes, joins what waits into one durable
 //! write, and keeps beside the engine an export log from which the store is rebuilt when the engine is damaged.
 

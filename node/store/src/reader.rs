@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kith_protocol::record::{Key, KeyRange, ReadError, Reader, Record, Row};
 
 use crate::codec::{Codec, CodecError, OpenRowError};
-use crate::engine::{Direction, Engine, EngineError};
+use crate::engine::{Direction, Engine, EngineError, Pair};
 use crate::lock::DataLock;
 
 /// What an open store consists of, for everyone who reads or writes it. The engine closes when the last is gone.
@@ -125,7 +125,7 @@ impl StoreReader {
     }
 
     /// Opens the rows of a page of row keys; those deleted meanwhile are left out.
-    pub(crate) fn open_page(&self, page: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<Row>, ReadError> {
+    pub(crate) fn open_page(&self, page: &[Pair]) -> Result<Vec<Row>, ReadError> {
         let mut rows = Vec::with_capacity(page.len());
         for (key, value) in page {
             match self.core.codec.open_row(key, value, |chunk| self.core.engine.get(chunk)) {
@@ -145,7 +145,7 @@ impl StoreReader {
         from: Option<&[u8]>,
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    ) -> Result<Vec<Pair>, ReadError> {
         self.core.engine.page(prefix, from, direction, limit).map_err(|error| self.failed(&error))
     }
 }

@@ -38,7 +38,7 @@ pub struct StoreStats {
 #[derive(Debug)]
 enum Mode {
     /// Memory: commits run in the caller's thread.
-    Inline(Mutex<Writer>),
+    Inline(Box<Mutex<Writer>>),
     /// Everything else: one thread owns all writes.
     Thread { queue: Arc<Queue>, thread: Mutex<Option<JoinHandle<()>>> },
 }
@@ -74,7 +74,7 @@ impl Store {
         let opened = open::open(&config)?;
         let reader = StoreReader { core: opened.core };
         let (mode, folder) = if config.engine == EngineKind::Memory {
-            (Mode::Inline(Mutex::new(opened.writer)), None)
+            (Mode::Inline(Box::new(Mutex::new(opened.writer))), None)
         } else {
             let queue = Arc::new(Queue::new());
             let (theirs, writer) = (Arc::clone(&queue), opened.writer);
@@ -175,16 +175,24 @@ impl Store {
     }
 
     /// Reads everything: every row opens, decodes and stands where it belongs, every index is whole, every record of
-    /// the export log is readable; if only the log is not whole, it is rewritten. Commits made meanwhile may be
-    /// reported as damage: let the store rest.
+    /// the export log is readable. If only the log is not whole, it is rewritten. What commits made meanwhile could have
+    /// caused is looked at a second time while commits wait.
     ///
     /// # Errors
     /// [`ReadError`] if the engine does not answer.
     pub fn check(&self) -> Result<CheckReport, ReadError> {
+        let closed = |error: CommitError| ReadError::Store(error.to_string());
         let log = self.inner.folder.as_ref().map(|folder| folder.join(crate::log::FOLDER));
-        let report = check::check(&self.inner.reader.core, log.as_deref(), &mut |_| ())?;
-        if report.is_sound() && !report.is_log_whole() {
-            self.between(Writer::rewrite_log).map_err(|error| ReadError::Store(error.to_string()))?;
+        let mut report = check::check(&self.inner.reader.core, log.as_deref(), &mut |_| ())?;
+        if !(report.is_sound() && report.is_log_whole()) {
+            let core = Arc::clone(&self.inner.reader.core);
+            let again = move |_: &mut Writer| check::check(&core, log.as_deref(), &mut |_| ());
+            report = self.between(again).map_err(closed)??;
+        }
+        if !report.is_sound() {
+            self.inner.reader.core.suspect.raise(&"a check found problems");
+        } else if !report.is_log_whole() {
+            self.between(Writer::rewrite_log).map_err(closed)?;
         }
         Ok(report)
     }

@@ -1,5 +1,7 @@
 //! What every engine must do, run against each.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::*;
@@ -41,6 +43,7 @@ for_each_engine!(
     a_commit_that_is_too_large_is_refused_and_stops_those_behind_it,
     another_key_is_told_from_damage,
     a_check_of_a_sound_store_finds_nothing,
+    a_check_beside_commits_finds_nothing,
     an_overlay_over_the_store_reads_like_the_store_after_the_commit,
     lists_are_sorted_for_people,
 );
@@ -294,6 +297,28 @@ fn a_check_of_a_sound_store_finds_nothing(place: &Place) {
     if place.engine != EngineKind::Memory {
         assert!(report.log_commits >= 40);
     }
+}
+
+fn a_check_beside_commits_finds_nothing(place: &Place) {
+    let store = place.open();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut n = 1;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                store.commit(message(n)).wait().unwrap();
+                n += 1;
+            }
+            n
+        });
+        while store.stats().unwrap().commits < 80 {
+            let report = store.check().unwrap();
+            assert!(report.is_sound(), "{report:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(writer.join().unwrap() > 80);
+    });
+    assert!(!store.stats().unwrap().suspect);
 }
 
 fn an_overlay_over_the_store_reads_like_the_store_after_the_commit(place: &Place) {

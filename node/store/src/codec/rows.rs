@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::seal::OVERHEAD;
 use super::{Codec, CodecError};
-use crate::engine::VALUE_MAX;
+use crate::engine::{Pair, VALUE_MAX};
 
 /// The schema version this code writes. A change to the layout of any row raises it, and [`decode_row`] learns to
 /// read the version before: rows are brought to the newest version when they are next written, indexes at open.
@@ -75,7 +75,7 @@ pub(crate) fn decode_rows(bytes: &[u8]) -> Result<Vec<Row>, CodecError> {
 
 impl Codec {
     /// The values that hold a row: its own first, then its chunks.
-    pub(crate) fn row_values(&self, key: &[u8], row: &Row) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CodecError> {
+    pub(crate) fn row_values(&self, key: &[u8], row: &Row) -> Result<Vec<Pair>, CodecError> {
         let body = encode(row)?;
         if body.len() > ROW_MAX {
             return Err(CodecError::Row);

@@ -12,6 +12,7 @@ use crate::disk;
 
 const KIND: EngineKind = EngineKind::Redb;
 const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+type Guard<'a> = redb::AccessGuard<'a, &'static [u8]>;
 /// The file's name in the engine's folder.
 pub(crate) const FILE: &str = "data.redb";
 
@@ -39,7 +40,7 @@ fn failed(error: redb::Error) -> EngineError {
     match error {
         redb::Error::Io(error) => io(&error),
         redb::Error::DatabaseAlreadyOpen => EngineError::Busy { engine: KIND },
-        redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::TransactionInProgress => {
             EngineError::Io { engine: KIND, detail: error.to_string() }
         }
         other => damaged(other.to_string()),
@@ -129,7 +130,9 @@ impl Engine for RedbEngine {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let read = self.db().begin_read().map_err(|error| failed(error.into()))?;
+        // held to the end, so that the file check never meets a reader
+        let db = self.db();
+        let read = db.begin_read().map_err(|error| failed(error.into()))?;
         let table = read.open_table(TABLE).map_err(|error| failed(error.into()))?;
         Ok(table.get(key).map_err(storage)?.map(|value| value.value().to_vec()))
     }
@@ -145,14 +148,13 @@ impl Engine for RedbEngine {
         if super::is_empty_range(&start, &end) {
             return Ok(Vec::new());
         }
-        let read = self.db().begin_read().map_err(|error| failed(error.into()))?;
+        // held to the end, so that the file check never meets a reader
+        let db = self.db();
+        let read = db.begin_read().map_err(|error| failed(error.into()))?;
         let table = read.open_table(TABLE).map_err(|error| failed(error.into()))?;
         let range = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
         let range = table.range::<&[u8]>(range).map_err(storage)?;
-        let pair = |pair: Result<
-            (redb::AccessGuard<'_, &'static [u8]>, redb::AccessGuard<'_, &'static [u8]>),
-            StorageError,
-        >| {
+        let pair = |pair: Result<(Guard<'_>, Guard<'_>), StorageError>| {
             pair.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(storage)
         };
         match direction {

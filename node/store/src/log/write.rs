@@ -187,6 +187,11 @@ impl ExportLog {
         self.incomplete |= self.snapshot.is_none();
     }
 
+    /// Whether that is still to be done.
+    pub(crate) const fn is_rewriting(&self) -> bool {
+        self.incomplete || self.snapshot.is_some()
+    }
+
     /// Whether [`ExportLog::tend`] has something to do.
     pub(crate) fn needs_tending(&self) -> bool {
         self.snapshot.is_some()

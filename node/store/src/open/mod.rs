@@ -38,6 +38,8 @@ pub(crate) struct Ready {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) meta: Meta,
     pub(crate) log_incomplete: bool,
+    /// It holds records that must never be applied: it is rewritten before anything else.
+    pub(crate) log_torn: bool,
     pub(crate) keep_in: Option<PathBuf>,
 }
 
@@ -156,7 +158,7 @@ fn open_disk(config: &StoreConfig) -> Result<Opened, OpenError> {
     let mut report = OpenReport::default();
     let ready = prepare(config, &codec, &mut report)?;
     report.engine = Some(ready.engine.kind());
-    let log = ExportLog::open(
+    let mut log = ExportLog::open(
         &path.join(log::FOLDER),
         LogState {
             next: ready.meta.commit.saturating_add(1),
@@ -166,6 +168,13 @@ fn open_disk(config: &StoreConfig) -> Result<Opened, OpenError> {
         },
     )
     .map_err(OpenError::io("cannot open the export log in", path))?;
+    if ready.log_torn {
+        log.rewrite();
+        while log.is_rewriting() {
+            log.tend(ready.engine.as_ref(), &codec, ready.meta.commit)
+                .map_err(OpenError::io("cannot rewrite the export log in", path))?;
+        }
+    }
     let suspect = path.join(SUSPECT);
     if suspect.exists() {
         std::fs::remove_file(&suspect).map_err(OpenError::io("cannot remove", &suspect))?;
@@ -212,7 +221,7 @@ fn prepare(config: &StoreConfig, codec: &Codec, report: &mut OpenReport) -> Resu
             let meta = initialise(engine.as_ref(), codec)?;
             current.write(path).map_err(OpenError::io("cannot write in", path))?;
             report.created = true;
-            return Ok(Ready { engine, meta, log_incomplete: false, keep_in: None });
+            return Ok(Ready { engine, meta, log_incomplete: false, log_torn: false, keep_in: None });
         }
         Examined::Damaged { reason, engine } if !named && listing.is_empty() => {
             return first_start_failed(config, codec, &current, engine, &reason, report);
@@ -226,9 +235,11 @@ fn prepare(config: &StoreConfig, codec: &Codec, report: &mut OpenReport) -> Resu
             // a migration reads every row itself
             let verify = suspected && schema == SCHEMA;
             match compare(config, codec, &engine, meta, verify, report)? {
-                Verdict::Sound { meta: found, log_incomplete } => {
+                Verdict::Sound { meta: found, log_incomplete, torn } => {
                     match migrate::migrate(config, codec, engine.as_ref(), found, schema, report) {
-                        Ok(meta) => return Ok(Ready { engine, meta, log_incomplete, keep_in: None }),
+                        Ok(meta) => {
+                            return Ok(Ready { engine, meta, log_incomplete, log_torn: torn, keep_in: None });
+                        }
                         Err(OpenError::Row(reason)) => (Some(engine), Some(meta), reason),
                         Err(OpenError::Engine(error)) if error.is_damage() => {
                             (Some(engine), Some(meta), error.to_string())
@@ -275,11 +286,16 @@ fn first_start_failed(
     let engine = engine::open(current.engine, &current.folder(&config.path), config.cache_bytes)?;
     let meta = initialise(engine.as_ref(), codec)?;
     current.write(&config.path).map_err(OpenError::io("cannot write in", &config.path))?;
-    Ok(Ready { engine, meta, log_incomplete: false, keep_in: None })
+    Ok(Ready { engine, meta, log_incomplete: false, log_torn: false, keep_in: None })
 }
 
 enum Verdict {
-    Sound { meta: Meta, log_incomplete: bool },
+    Sound {
+        meta: Meta,
+        log_incomplete: bool,
+        /// The log ends with records that must never be applied.
+        torn: bool,
+    },
     Restore(String),
 }
 
@@ -328,20 +344,27 @@ fn compare(
             return Ok(Verdict::Restore(problem));
         }
     }
+    let log_incomplete = reached < meta.commit || walk.missing > 0;
+    if beyond.is_empty() {
+        return Ok(Verdict::Sound { meta, log_incomplete, torn: false });
+    }
+    // a power cut may save a later record of the last group and not an earlier one: the order must have no holes,
+    // and none of these was acknowledged
+    let whole = (meta.commit.saturating_add(1)..).zip(&beyond).take_while(|(n, commit)| commit.number == *n);
     let mut staging = Staging::new(engine.as_ref(), codec, meta);
-    for commit in &beyond {
+    for (_, commit) in whole {
         for change in &commit.changes {
             staging.apply(change).map_err(row_error)?;
         }
+        report.replayed = report.replayed.saturating_add(1);
     }
-    let log_incomplete = reached < meta.commit || walk.missing > 0;
-    if beyond.is_empty() {
-        return Ok(Verdict::Sound { meta, log_incomplete });
-    }
-    report.replayed = beyond.len() as u64;
-    report.lost_commits = reached.saturating_sub(meta.commit).saturating_sub(report.replayed);
+    let torn = report.replayed < beyond.len() as u64;
+    // numbers in the log are not given a second time
     staging.meta.commit = reached;
     let (batch, meta) = staging.finish().map_err(row_error)?;
     engine.write(&batch, &[], Durability::Durable)?;
-    Ok(Verdict::Sound { meta, log_incomplete })
+    Ok(Verdict::Sound { meta, log_incomplete, torn })
 }
+
+#[cfg(test)]
+mod tests;

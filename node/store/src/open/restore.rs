@@ -139,7 +139,7 @@ pub(super) fn restore(
         || log_last < meta.commit;
     let engine = engine::open(fresh.engine, &fresh.folder(path), config.cache_bytes)?;
     let keep_in = path.join(format!("damaged-{}", current::next_number(path)?)).join(log::FOLDER);
-    Ok(Ready { engine, meta, log_incomplete, keep_in: Some(keep_in) })
+    Ok(Ready { engine, meta, log_incomplete, log_torn: false, keep_in: Some(keep_in) })
 }
 
 fn remove(folder: &Path) -> Result<(), OpenError> {
