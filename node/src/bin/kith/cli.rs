@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::app;
 use crate::app::App;
 use crate::command::{
-    accept, account, contacts, doctor, events, history, init, invite, message, run, send, settings, status,
-    store,
+    accept, account, contacts, demo, doctor, events, history, init, invite, message, run, send, settings,
+    status, store,
 };
 use crate::out::{Out, Style};
+use crate::{app, chat};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,10 +18,12 @@ Examples:
   kith run                               be on-line (leave it running)
   kith invite                            a link for one person, to send by any other way
   kith accept KITH:…                     use the link somebody sent you
+  kith chat Ben                          talk
   kith send Ben \"on my way\" --wait delivered
   kith history Ben --limit 20
   kith status a1b2c3d4                   where a message is, and what happens next
   kith events --json                     follow everything, for scripts
+  kith demo                              see it all at work in this terminal
 
 WHO is an account id or its first 8 digits, @NAME for the name you gave, or a name.
 MESSAGE is a message id or its first digits, as `kith history` shows them.
@@ -71,6 +73,8 @@ pub(crate) enum Command {
     /// List the people you know; rename, block, unblock, remove, verify them
     #[command(visible_alias = "contact")]
     Contacts(contacts::Args),
+    /// Talk with somebody in this terminal
+    Chat(chat::Args),
     /// Send a message, or each line of standard input
     Send(send::Args),
     /// Change the text of a message of yours
@@ -110,6 +114,8 @@ pub(crate) enum Command {
     Export(store::Export),
     /// Restore such a file into an empty data folder
     Import(store::Import),
+    /// See two nodes meet, chat, part and meet again, in this terminal
+    Demo,
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -132,6 +138,7 @@ impl Command {
             Self::Invite(args) => Box::pin(invite::perform(app, args)).await,
             Self::Accept(args) => Box::pin(accept::perform(app, args)).await,
             Self::Contacts(args) => Box::pin(contacts::perform(app, args)).await,
+            Self::Chat(args) => Box::pin(chat::perform(app, args)).await,
             Self::Send(args) => Box::pin(send::perform(app, args)).await,
             Self::Edit(args) => Box::pin(message::edit(app, args)).await,
             Self::Delete(args) => Box::pin(message::delete(app, args)).await,
@@ -150,6 +157,7 @@ impl Command {
             Self::Store(what) => Box::pin(store::perform(app, what)).await,
             Self::Export(args) => Box::pin(store::export(app, args)).await,
             Self::Import(args) => store::import(app, &args),
+            Self::Demo => Box::pin(demo::perform(app)).await,
             Self::Completions { shell } => completions(shell),
         }
     }
@@ -178,13 +186,16 @@ pub(crate) fn start_page(global: &Global) -> anyhow::Result<()> {
         out.line(show("kith invite", "make a link for somebody you want to talk to"))?;
         out.line(show("kith accept LINK", "use a link somebody gave you"))?;
         out.line(show("kith contacts", "whom you know, and who is on-line"))?;
+        out.line(show("kith chat NAME", "talk"))?;
         out.line(show("kith status", "how your node stands"))?;
     } else {
         out.line("Begin with:\n")?;
         out.line(show("kith init --name YOU", "make an account on this machine; a name is all it needs"))?;
         out.line(show("kith run", "be on-line (leave it running, use another terminal for the rest)"))?;
         out.line(show("kith invite", "make a link and send it to a friend, who types `kith accept LINK`"))?;
-        out.line(show("kith send FRIEND TEXT", "talk"))?;
+        out.line(show("kith chat FRIEND", "talk"))?;
+        out.line("")?;
+        out.line(show("kith demo", "or first see two nodes chat in this terminal; it changes nothing"))?;
     }
     out.line("\nAll commands, with examples: kith --help")
 }

@@ -2,6 +2,7 @@
 
 mod app;
 mod attach;
+mod chat;
 mod cli;
 mod command;
 mod failure;

@@ -148,7 +148,9 @@ impl Sender {
                 look = Some(self.look(session)).into();
                 looking = true;
             }
-            if self.ended && !submitting && (!looking || self.splitter.fault.is_some()) {
+            let submitted = self.ended && !submitting && self.splitter.ready.is_empty();
+            // after a fault nobody waits for what went before it: it is on disk there
+            if submitted && (!looking || self.splitter.fault.is_some()) {
                 return Ok(());
             }
             let room = !self.ended && self.splitter.ready.len() < WINDOW;

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod account;
 pub(crate) mod contacts;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod history;
