@@ -110,10 +110,12 @@ pub(crate) fn to_multiaddr(address: &Address) -> Option<Multiaddr> {
     Multiaddr::try_from(address.as_bytes().to_vec()).ok()
 }
 
-/// The scope of a multiaddr, `None` if it cannot be dialled: no place, unspecified or multicast address, port 0, or a
-/// relayed circuit.
+/// The scope of a multiaddr, `None` if it cannot be dialled: no place, unspecified or multicast address, no transport,
+/// port 0, or a relayed circuit.
 pub(crate) fn multiaddr_scope(address: &Multiaddr) -> Option<Scope> {
     let mut parts = address.iter();
+    // Only this kind of name tells the transport by itself.
+    let mut has_transport = matches!(address.iter().next()?, Protocol::Dnsaddr(_));
     let scope = match parts.next()? {
         Protocol::Ip4(ip) => ip_scope(IpAddr::V4(ip))?,
         Protocol::Ip6(ip) => ip_scope(IpAddr::V6(ip))?,
@@ -127,10 +129,11 @@ pub(crate) fn multiaddr_scope(address: &Multiaddr) -> Option<Scope> {
     for part in parts {
         match part {
             Protocol::Tcp(0) | Protocol::Udp(0) | Protocol::P2pCircuit => return None,
+            Protocol::Tcp(_) | Protocol::QuicV1 => has_transport = true,
             _ => {}
         }
     }
-    Some(scope)
+    has_transport.then_some(scope)
 }
 
 /// The IP address a multiaddr begins with.
@@ -216,9 +219,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_dialled_has_no_scope() {
-        for text in
-            ["/ip4/0.0.0.0/tcp/1", "/ip4/1.2.3.4/tcp/0", "/ip4/224.0.0.1/udp/1", "/ip6/::/tcp/1", "/tcp/1"]
-        {
+        for text in [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/1.2.3.4/tcp/0",
+            "/ip4/1.2.3.4",
+            "/ip4/1.2.3.4/udp/1",
+            "/dns4/chat.example.org",
+            "/ip4/224.0.0.1/udp/1/quic-v1",
+            "/ip6/::/tcp/1",
+            "/tcp/1",
+        ] {
             assert_eq!(scope_of(text), None, "{text}");
         }
     }

@@ -22,8 +22,10 @@ use crate::gatekeeper::Gatekeeper;
 use crate::link;
 
 mod candidates;
+mod quiet;
 
 use candidates::Candidates;
+use quiet::Quiet;
 
 /// The directory's protocol.
 pub(crate) const KAD: StreamProtocol = StreamProtocol::new("/kith/kad/1");
@@ -54,7 +56,7 @@ pub(crate) struct Behaviour {
     ping: ping::Behaviour,
     identify: identify::Behaviour,
     pub(crate) kad: kad::Behaviour<Store>,
-    pub(crate) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, Topics>,
+    pub(crate) gossip: Quiet<gossipsub::Behaviour<gossipsub::IdentityTransform, Topics>>,
     autonat_client: Candidates,
     pub(crate) autonat_server: Toggle<autonat::v2::server::Behaviour<StdRng>>,
     mdns: Toggle<mdns::tokio::Behaviour>,
@@ -105,7 +107,7 @@ impl Behaviour {
                     .with_cache_size(0),
             ),
             kad: kad(environment, config, local),
-            gossip: gossip().map_err(BuildError)?,
+            gossip: Quiet(gossip().map_err(BuildError)?),
             autonat_client: Candidates::new(seeded(environment)),
             autonat_server: None.into(),
             mdns: mdns.into(),

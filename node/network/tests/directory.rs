@@ -1,5 +1,7 @@
 //! The directory between real nodes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests only")]
+
 mod support;
 
 use std::time::Duration;
@@ -167,16 +169,11 @@ async fn junk_is_not_stored_and_an_older_record_does_not_replace_a_newer_one() {
     assert_eq!(find(&mut c, key).await, Some(newer));
 }
 
-#[tokio::test]
-async fn one_source_cannot_fill_a_node() {
-    let c = Node::start_with(3, |options| {
-        options.limits = Limits { records_per_source: 3, ..Limits::default() };
-    })
-    .await;
-    let mut swarm = careless(&c).await;
+/// Valid records under different keys.
+fn records(count: u8) -> Vec<(DirectoryKey, Bytes)> {
     let device = KeyPair::from_seed(&Secret32::new([50; 32]));
-    for n in 0..5u8 {
-        let id = DeviceId(device.public());
+    let id = DeviceId(device.public());
+    let made = (0..count).map(|n| {
         let week = week_key_pair(&Secret32::new([n; 32]), &id, 7);
         let says = DeviceAddresses {
             device: id,
@@ -187,9 +184,57 @@ async fn one_source_cannot_fill_a_node() {
             device_list: Bytes::new(),
         };
         let record = build(&week, &device, &Secret32::new([52; 32]), &says, &mut rand::rng()).unwrap();
-        put(&mut swarm, &c, directory_key(&week.public()).as_bytes(), record.to_vec()).await;
+        (directory_key(&week.public()), record)
+    });
+    made.collect()
+}
+
+#[tokio::test]
+async fn one_source_cannot_fill_a_node() {
+    let c = Node::start_with(3, |options| {
+        options.limits = Limits { records_per_source: 3, ..Limits::default() };
+    })
+    .await;
+    let mut swarm = careless(&c).await;
+    for (key, record) in records(5) {
+        put(&mut swarm, &c, key.as_bytes(), record.to_vec()).await;
     }
     c.until("full", |status| status.counters.records_rejected == 2 && status.directory_records == 3).await;
+}
+
+#[tokio::test]
+async fn a_full_node_keeps_the_records_nearest_to_it() {
+    let mut c = Node::start_with(3, |options| options.limits.records = 3).await;
+    let mut swarm = careless(&c).await;
+    let mut all = records(8);
+    for (key, record) in &all {
+        put(&mut swarm, &c, key.as_bytes(), record.to_vec()).await;
+    }
+    c.until("full", |status| status.directory_records == 3).await;
+    drop(swarm);
+    let own = kad::KBucketKey::from(c.device.peer_id().unwrap());
+    all.sort_by_key(|(key, _)| own.distance(&kad::KBucketKey::new(kad::RecordKey::new(key.as_bytes()))));
+    for (n, (key, record)) in all.into_iter().enumerate() {
+        assert_eq!(find(&mut c, key).await, (n < 3).then_some(record), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_nobody_uses_is_closed() {
+    let c = Node::start(3).await;
+    let bootstrap = c.multiaddr();
+    let mut a = Node::start_with(1, |options| {
+        options.bootstrap = vec![bootstrap];
+        options.limits.idle_timeout = 300;
+    })
+    .await;
+    ready(&mut a).await;
+    // The directory is still known, and is dialled when it is needed.
+    a.until("alone", |status| status.peers == 0 && status.directory_peers == 1).await;
+    c.until("alone", |status| status.peers == 0 && status.bytes_in > 0).await;
+    let (key, record) = record(1);
+    a.network.provide(key, record, limits::DAY).await.unwrap();
+    assert!(provided(&mut a, key).await);
 }
 
 #[tokio::test]

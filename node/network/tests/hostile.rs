@@ -1,5 +1,7 @@
 //! Peers that mean harm, beside honest ones on the same address.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests only")]
+
 mod support;
 
 use futures::AsyncWriteExt;
@@ -127,4 +129,33 @@ async fn a_link_that_a_stranger_opens_is_told_and_ends_with_its_connection() {
     drop(_theirs);
     a.disconnected(link).await;
     assert!(!a.unclaimed().iter().any(|event| matches!(event, Event::Connected { .. })));
+}
+
+/// Also what a peer does that lost a connection we still hold for alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_follows_its_peer_to_another_connection_and_back() {
+    let mut a = Node::start(1).await;
+    // One whose key is smaller than ours leads, one whose key is larger follows.
+    let leader = (2..=255).find(|seed| device(*seed) < a.device).unwrap();
+    let follower = (2..=255).find(|seed| device(*seed) > a.device).unwrap();
+    for seed in [leader, follower] {
+        let peer = device(seed);
+        let mut first = Raw::connect(&keypair(seed), &a.multiaddr()).await.unwrap();
+        let _first_streams = first.link().await.unwrap();
+        let old = a.connected(peer).await;
+        let mut second = Raw::connect(&keypair(seed), &a.multiaddr()).await.unwrap();
+        let (mut ours, _theirs) = second.link().await.unwrap();
+        a.disconnected(old).await;
+        let new = a.connected(peer).await;
+        assert!(new > old);
+        ours.write_all(b"\x03new").await.unwrap();
+        ours.flush().await.unwrap();
+        assert_eq!(a.frame(new).await, "new");
+        // The second dies while a third is there: the link comes up on the third.
+        let mut third = Raw::connect(&keypair(seed), &a.multiaddr()).await.unwrap();
+        drop((ours, _theirs, second));
+        a.disconnected(new).await;
+        let _third_streams = third.link().await.unwrap();
+        assert!(a.connected(peer).await > new);
+    }
 }

@@ -1,5 +1,7 @@
 //! Links on real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests only")]
+
 mod support;
 
 use bytes::Bytes;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 use tracing::debug;
 
-use super::handler::{Handler, Order, Report, Start};
+use super::handler::{EndReason, Handler, Order, Report, Start};
 use super::queue::{Links, Outgoing};
 use crate::address;
 use crate::environment::Environment;
@@ -313,6 +313,13 @@ impl Behaviour {
         }
         match report {
             Report::OutboundOpen => conn.outbound = Outbound::Open,
+            Report::InboundOpen if peer.up.is_some() && peer.chosen.is_some_and(|(c, _)| c == connection) => {
+                // It came just before the handler was told to start.
+                debug!(peer = %id, "the peer opened a second stream");
+                let event = LinkEvent::Violation { peer: id, reason: EndReason::SecondStream.to_string() };
+                self.actions.push_back(ToSwarm::GenerateEvent(event));
+                self.retire(id, connection);
+            }
             Report::InboundOpen => {
                 conn.inbound = Some(now);
                 peer.wanted = true;

@@ -421,12 +421,12 @@ impl ConnectionHandler for Handler {
                 self.inbound = Some(protocol);
                 self.reports.push_back(Report::InboundOpen);
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
-                // If it is no longer `Opening`, the order to drop it came first.
-                if matches!(self.outbound, Outbound::Opening) && !self.spent {
-                    self.outbound = Outbound::Open(protocol);
-                    self.reports.push_back(Report::OutboundOpen);
-                }
+            // If it is no longer `Opening`, the order to drop it came first.
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. })
+                if matches!(self.outbound, Outbound::Opening) && !self.spent =>
+            {
+                self.outbound = Outbound::Open(protocol);
+                self.reports.push_back(Report::OutboundOpen);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
                 if matches!(self.outbound, Outbound::Opening) {

@@ -92,7 +92,7 @@ impl Task {
             debug!(%peer, "the dial took too long");
             self.dial_failed(peer);
         }
-        for peer in self.dials.to_fall_back(now) {
+        for peer in self.dials.due_fallbacks(now) {
             debug!(%peer, "no link on the connection that was there; dialling");
             self.attempt(peer);
         }

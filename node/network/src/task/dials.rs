@@ -82,7 +82,7 @@ impl Dials {
         self.dials.iter().filter(|(_, dial)| dial.deadline <= now).map(|(peer, _)| *peer).collect()
     }
 
-    pub(super) fn to_fall_back(&mut self, now: Mono) -> Vec<PeerId> {
+    pub(super) fn due_fallbacks(&mut self, now: Mono) -> Vec<PeerId> {
         let due = self.dials.iter_mut().filter(|(_, dial)| dial.fallback.is_some_and(|at| at <= now));
         due.map(|(peer, dial)| {
             dial.fallback = None;
@@ -113,7 +113,7 @@ mod tests {
         let peer = PeerId::random();
         dials.wanted(peer, DeviceId([1; 32]), Mono(10));
         let address: Multiaddr = "/ip4/1.2.3.4/tcp/1".parse().unwrap();
-        assert_eq!(dials.untried(&peer, vec![address.clone(), address.clone()]), [address.clone()]);
+        assert_eq!(dials.untried(&peer, vec![address.clone(), address.clone()]).len(), 1);
         assert!(dials.untried(&peer, vec![address]).is_empty());
     }
 

@@ -171,7 +171,7 @@ impl Task {
             }
         };
         drop(events);
-        self.shut_down(done).await;
+        Box::pin(self.shut_down(done)).await;
     }
 
     fn delivered(&mut self, start: Option<(PeerId, LinkId)>) {

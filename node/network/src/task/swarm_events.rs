@@ -98,7 +98,7 @@ impl Task {
             BehaviourEvent::AutonatClient(event) => self.on_tested(&event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, .. }) => {
                 // No topic is joined, so this was not asked for and is not passed on.
-                self.swarm.behaviour_mut().gossip.report_message_validation_result(
+                self.swarm.behaviour_mut().gossip.0.report_message_validation_result(
                     &message_id,
                     &propagation_source,
                     gossipsub::MessageAcceptance::Ignore,

@@ -1,5 +1,7 @@
 //! A tokio environment, nodes with their event streams, and a peer that speaks the wire by hand.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests and benches only")]
+#![allow(missing_debug_implementations, reason = "tests and benches only")]
 
 pub mod raw;
 
@@ -32,7 +34,7 @@ impl Tokio {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the environment")]
+#[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
 impl Environment for Tokio {
     fn spawn(&self, _: &'static str, task: BoxFuture<'static, ()>) {
         tokio::spawn(task);
