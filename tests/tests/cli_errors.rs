@@ -114,8 +114,8 @@ fn wrong_usage_exits_with_two() {
         &["send", "Ana", "hi", "--timeout", "soon"],
         &["history"],
         &["invite", "--uses", "many"],
-        &["run", "--listen", "not-an-address"],
-        &["run", "--bootstrap", "/ip4/127.0.0.1"],
+        &["run", "--no-mdns", "--listen", "not-an-address"],
+        &["run", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap", "/ip4/127.0.0.1"],
     ] {
         ana.kith(args).failed(2);
     }
