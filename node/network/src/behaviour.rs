@@ -35,6 +35,8 @@ const NETWORK: &str = "/kith/1";
 const TOPIC_PREFIX: &str = "kith/";
 /// Topics remembered of one peer.
 const MAX_TOPICS: usize = 256;
+/// Bytes of a gossip message's id, a hash of its topic and content.
+const MESSAGE_ID: usize = 20;
 /// Dials under way.
 const MAX_PENDING_DIALS: u32 = 128;
 /// How long one directory query may take.
@@ -159,9 +161,12 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Topics>
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(|message| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            std::hash::Hash::hash(&(message.topic.as_str(), &message.data), &mut hasher);
-            gossipsub::MessageId::from(std::hash::Hasher::finish(&hasher).to_be_bytes().to_vec())
+            let topic = message.topic.as_str().as_bytes();
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&(topic.len() as u64).to_be_bytes()).update(topic).update(&message.data);
+            let mut id = vec![0; MESSAGE_ID];
+            hasher.finalize_xof().fill(&mut id);
+            gossipsub::MessageId::from(id)
         })
         .connection_handler_queue_len(256)
         .publish_queue_duration(Duration::from_secs(5))

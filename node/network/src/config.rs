@@ -68,7 +68,7 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of strangers from one network (/24 or /48).
     pub connections_per_network: usize,
-    /// Connections of one peer.
+    /// Connections of one peer; its oldest gives way.
     pub connections_per_peer: usize,
     /// Handshakes under way from one network; the oldest gives way.
     pub handshakes_per_network: usize,

@@ -32,8 +32,6 @@ enum Denied {
     Refused,
     #[error("this device is banned for a while")]
     Banned,
-    #[error("too many connections of one peer")]
-    PerPeer,
     #[error("too many connections, and none can be spared")]
     Full,
 }
@@ -149,12 +147,13 @@ impl Gatekeeper {
         if let Some(denied) = self.shut_out(&peer) {
             return Err(denied);
         }
+        // A peer with too many loses its own oldest, which may be dead without our knowing.
+        let of_peer = self.conns.values().filter(|conn| conn.peer == peer && !conn.closing).count();
+        if of_peer >= self.limits.connections_per_peer.max(1) {
+            self.evict(|conn| conn.peer == peer);
+        }
         if self.policy.is_preferred(&peer) {
             return Ok(());
-        }
-        let of_peer = self.conns.values().filter(|conn| conn.peer == peer && !conn.closing).count();
-        if of_peer >= self.limits.connections_per_peer {
-            return Err(Denied::PerPeer);
         }
         if !inbound {
             return Ok(());
@@ -182,24 +181,27 @@ impl Gatekeeper {
         } else {
             return Ok(());
         };
-        self.evict(within).then_some(()).ok_or(Denied::Full)
+        let policy = Arc::clone(&self.policy);
+        let evicted = self.evict(|conn| {
+            let counts = conn.inbound && within.is_none_or(|network| conn.network == network);
+            counts && !policy.is_preferred(&conn.peer)
+        });
+        evicted.then_some(()).ok_or(Denied::Full)
     }
 
-    /// Closes the oldest connection of a stranger, one without a link first.
-    fn evict(&mut self, within: Option<Network>) -> bool {
+    /// Closes the oldest connection that matches, one without a link first.
+    fn evict(&mut self, matches: impl Fn(&Conn) -> bool) -> bool {
         let candidate = self
             .conns
             .iter()
-            .filter(|(_, conn)| conn.inbound && !conn.closing)
-            .filter(|(_, conn)| within.is_none_or(|network| conn.network == network))
-            .filter(|(_, conn)| !self.policy.is_preferred(&conn.peer))
+            .filter(|(_, conn)| !conn.closing && matches(conn))
             .min_by_key(|(id, conn)| (self.linked.contains(&conn.peer), conn.since, **id))
             .map(|(id, _)| *id);
         let Some((id, conn)) = candidate.and_then(|id| Some((id, self.conns.get_mut(&id)?))) else {
             return false;
         };
         conn.closing = true;
-        debug!(peer = %conn.peer, "an old stranger makes room for a new one");
+        debug!(peer = %conn.peer, "an old connection makes room for a new one");
         self.policy.count(|counters| counters.connections_evicted += 1);
         let connection = CloseConnection::One(id);
         self.actions.push_back(ToSwarm::CloseConnection { peer_id: conn.peer, connection });

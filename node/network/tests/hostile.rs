@@ -159,3 +159,17 @@ async fn a_link_follows_its_peer_to_another_connection_and_back() {
         assert!(a.connected(peer).await > new);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_with_too_many_connections_loses_its_oldest() {
+    let mut a = Node::start(1).await;
+    a.network.prefer(device(66), true).await.unwrap();
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        all.push(Raw::connect(&keypair(66), &a.multiaddr()).await.unwrap());
+    }
+    a.until("evicting", |status| status.counters.connections_evicted >= 16).await;
+    let mut newest = all.pop().unwrap();
+    let _streams = newest.link().await.unwrap();
+    a.connected(device(66)).await;
+}
