@@ -7,16 +7,16 @@ use kith_protocol::engine::own_directory_key;
 use kith_protocol::identity::{direct_conversation, safety_number};
 use kith_protocol::record::{
     Contact, Conversation, Counters, Delivery, Entry, Event, Invite, InviteState, Key, KeyRange, Outbox, Own,
-    Rank, Settings,
+    Rank, Settings, Stream,
 };
-use kith_protocol::{AccountId, ConversationId, EntryId, Wall};
+use kith_protocol::{AccountId, ConversationId, EntryId, StreamId, Wall};
 
 use super::error::Error;
 use super::library::{Library, all, get};
 use super::view::{
     ContactStatus, ContactView, ConversationView, DeviceJourneyView, Direction, InviteListView, InviteStatus,
-    JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView, SettingsView, StepView,
-    step_word,
+    JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView, SettingsView, Status,
+    StepView, step_word,
 };
 use super::who::Person;
 use crate::runtime::{NetworkFacts, Presence};
@@ -357,18 +357,24 @@ impl Reads {
     }
 
     fn show_entry(&self, entry: Entry, with: AccountId, names: &mut Names) -> Result<MessageView, Error> {
+        let direction = self.direction(entry.author);
+        let status = match direction {
+            Direction::Out => entry.rank.into(),
+            Direction::In if entry.number <= names.read(self, entry.stream)? => Status::Read,
+            Direction::In => Status::Delivered,
+        };
         Ok(MessageView {
             id: entry.id,
             conversation: entry.conversation,
             with,
             author: entry.author,
             author_name: names.get(self, entry.author)?,
-            direction: self.direction(entry.author),
+            direction,
             kind: entry.kind.into(),
             text: entry.text,
             time: entry.time.into(),
             stored: entry.stored.into(),
-            status: entry.rank.into(),
+            status,
             custody: entry.custody.into(),
             late: entry.late,
             recovered: entry.recovered,
@@ -391,18 +397,32 @@ impl std::fmt::Debug for Reads {
     }
 }
 
-/// Names looked up once per page.
+/// Names, and how far streams were read, looked up once per page.
 #[derive(Default)]
-struct Names(BTreeMap<AccountId, String>);
+struct Names {
+    names: BTreeMap<AccountId, String>,
+    read: BTreeMap<StreamId, u64>,
+}
 
 impl Names {
     fn get(&mut self, reads: &Reads, account: AccountId) -> Result<String, Error> {
-        if let Some(name) = self.0.get(&account) {
+        if let Some(name) = self.names.get(&account) {
             return Ok(name.clone());
         }
         let name = reads.name(account)?;
-        self.0.insert(account, name.clone());
+        self.names.insert(account, name.clone());
         Ok(name)
+    }
+
+    /// The highest number of a stream that was displayed here; its author is told the same.
+    fn read(&mut self, reads: &Reads, stream: StreamId) -> Result<u64, Error> {
+        if let Some(read) = self.read.get(&stream) {
+            return Ok(*read);
+        }
+        let row: Option<Stream> = get(reads.library.as_ref(), &Key::Stream(stream))?;
+        let read = row.map_or(0, |row| row.read);
+        self.read.insert(stream, read);
+        Ok(read)
     }
 }
 

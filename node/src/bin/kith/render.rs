@@ -258,12 +258,20 @@ pub(crate) fn journey(out: &Out, journey: &JourneyView, node_runs: bool) -> Vec<
     lines
 }
 
+/// It has left, and the connection has not broken since.
+fn on_the_way(journey: &JourneyView) -> bool {
+    journey.devices.iter().any(|device| device.steps.last().is_some_and(|step| step.what == "sent-direct"))
+}
+
 fn next(journey: &JourneyView, node_runs: bool) -> &'static str {
     match journey.status {
         Status::Queued | Status::Carried if !node_runs => {
             "nothing until you are on-line; run `kith run` to deliver"
         }
         Status::Queued if journey.devices.is_empty() => "it leaves as soon as they have answered your invite",
+        Status::Queued if on_the_way(journey) => {
+            "their device is to confirm it; if it does not, it is sent again"
+        }
         Status::Queued => "it leaves as soon as their node can be reached; tried again and again for 30 days",
         Status::Carried => "more relays are asked, and their node is tried directly",
         Status::Sent => "their device fetches it from a relay",

@@ -21,7 +21,7 @@ pub(crate) fn tick(out: &Out, status: Status, custody: CustodyView) -> String {
 /// What a status means, in words.
 pub(crate) const fn meaning(status: Status) -> &'static str {
     match status {
-        Status::Queued => "on this disk, waiting until both of you are on-line",
+        Status::Queued => "on this disk, not yet confirmed by theirs",
         Status::Carried => "with fewer relays than needed to call it sent",
         Status::Sent => "kept by relays until it is fetched",
         Status::Delivered => "on their disk",

@@ -78,5 +78,8 @@ async fn converse(app: &App, access: &Access, args: &Args) -> anyhow::Result<(St
     if let Some(server) = server {
         server.stop().await;
     }
+    for text in talk.unsent() {
+        eprintln!("kith: not sent, because the node was off: {}", clean_line(text));
+    }
     done.map(|()| (name, talk.timeline.waiting()))
 }

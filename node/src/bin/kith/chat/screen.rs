@@ -315,7 +315,8 @@ impl Screen {
         }
         for (row, text) in wanted.iter().enumerate() {
             if self.standing.get(row) != Some(text) {
-                queue!(to, MoveTo(0, small(row)), Print(text), Clear(ClearType::UntilNewLine))?;
+                // cleared first: at the last column the cursor stays on what was printed there
+                queue!(to, MoveTo(0, small(row)), Clear(ClearType::UntilNewLine), Print(text))?;
             }
         }
         if self.standing.len() > wanted.len() {

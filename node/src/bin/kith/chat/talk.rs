@@ -442,12 +442,24 @@ impl Talk {
         render::presence(&self.contact)
     }
 
-    /// The journey of what did not leave yet, in a few words.
+    /// What did not leave yet, in a few words.
     pub(super) fn waiting(&self) -> Option<String> {
-        match self.timeline.waiting() {
-            0 => None,
-            count => Some(format!("{} queued", when::plural(count, "message"))),
+        match (self.wishes.len() as u64, self.timeline.waiting()) {
+            (0, 0) => None,
+            (0, count) => Some(format!("{} queued", when::plural(count, "message"))),
+            (count, _) if self.is_cut_off() => {
+                Some(format!("{} waiting for your node", when::plural(count, "line")))
+            }
+            (count, _) => Some(format!("{} on the way to the disk", when::plural(count, "line"))),
         }
+    }
+
+    /// Texts that never reached the node.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = &str> {
+        self.wishes.iter().filter_map(|(input, _)| match input {
+            Input::Text(text) | Input::Reply { text, .. } | Input::Edit { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
     }
 }
 

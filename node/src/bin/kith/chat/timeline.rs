@@ -96,7 +96,9 @@ impl Timeline {
     }
 
     /// Takes a freshly read newest page: new messages get numbers, all get their place.
-    pub(super) fn reload(&mut self, page: Vec<MessageView>) {
+    pub(super) fn reload(&mut self, mut page: Vec<MessageView>) {
+        let known = page.iter().position(|view| self.numbers.contains_key(&view.id)).unwrap_or(0);
+        let older: Vec<_> = page.drain(..known).collect();
         let fresh: HashSet<_> = page.iter().map(|view| view.id).collect();
         let start = self
             .items
@@ -113,6 +115,9 @@ impl Timeline {
         }
         // what this program said stays, at the end
         self.items.extend(tail.into_iter().filter(|item| matches!(item.what, What::Notice(_))));
+        if !older.is_empty() {
+            self.prepend(older);
+        }
         // a message that was in the old tail and not in the page keeps no number
         let kept: HashSet<_> = self.messages().map(|view| view.id).collect();
         self.numbers.retain(|id, _| kept.contains(id));
@@ -324,6 +329,15 @@ mod tests {
         assert_eq!(timeline.number_of(EntryId([2; 32])), Some(2));
         assert_eq!(timeline.number_of(EntryId([3; 32])), Some(3));
         assert!(rows(&mut timeline).last().unwrap().contains("something"));
+    }
+
+    #[test]
+    fn reading_more_than_before_numbers_the_older_ones_downwards() {
+        let page: Vec<_> = (0..4).map(|id| message(id, Direction::In, Status::Read)).collect();
+        let mut timeline = Timeline::begin(page[2..].to_vec());
+        timeline.reload(page);
+        let numbers: Vec<_> = (0..4).map(|id| timeline.number_of(EntryId([id; 32])).unwrap()).collect();
+        assert_eq!(numbers, [-1, 0, 1, 2]);
     }
 
     #[test]
