@@ -31,7 +31,7 @@ With --json each line of output is one JSON object. Exit codes: 0 done, 1 failed
 
 /// Peer-to-peer chat with no central server, that tells the truth about delivery.
 #[derive(Debug, Parser)]
-#[command(name = "kith", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "kith", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -214,7 +214,7 @@ pub(crate) fn contact(out: &Out, contact: &ContactView, columns: usize) -> Strin
     line
 }
 
-/// What a step of a journey means.
+/// A step of a journey: its word, and what it means.
 fn step(step: &StepView) -> String {
     let what = match step.what.as_str() {
         "queued" => "written to disk here, with a job to deliver it",
@@ -227,10 +227,11 @@ fn step(step: &StepView) -> String {
         "resealed" => "encrypted again in a fresh session",
         "rejected" => "the device does not take it",
         "expired" => "nobody confirmed it in time",
-        other => other,
+        _ => "",
     };
     let detail = clean_line(&step.detail);
-    if detail.is_empty() { what.to_owned() } else { format!("{what} ({detail})") }
+    let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
+    format!("{} {what}{detail}", pad(&clean_line(&step.what), 12))
 }
 
 /// The story of a message, and what happens next.

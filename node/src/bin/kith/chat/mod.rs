@@ -69,6 +69,9 @@ async fn converse(app: &App, access: &Access, args: &Args) -> anyhow::Result<(St
     };
     let name = clean_line(&contact.name);
     let mut talk = Box::pin(Talk::open(app, access, contact, args.limit)).await?;
+    if access.is_own() {
+        talk.say("No node was running, so this chat is your node: you are on-line while it is open.");
+    }
     let whole = !args.plain && app.out.terminal && std::io::stdin().is_terminal() && !terminal::is_dumb();
     let done = if whole {
         Box::pin(screen::run(app, &mut talk)).await

@@ -168,6 +168,11 @@ impl Talk {
         }
     }
 
+    /// Something this program has to say.
+    pub(super) fn say(&mut self, text: impl Into<String>) {
+        self.news.push_back(News::Notice(text.into()));
+    }
+
     /// Everything up to here is on the person's screen.
     pub(super) fn displayed(&mut self) {
         if let Some(last) = self.timeline.last_incoming() {

@@ -12,7 +12,7 @@ pub(crate) struct Edit {
     /// Its id, or at least eight of its first digits
     message: String,
     /// The new text; - reads it from standard input
-    #[arg(value_name = "TEXT|-", allow_hyphen_values = true)]
+    #[arg(value_name = "TEXT|-", allow_negative_numbers = true)]
     text: String,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Reply {
     /// Its id, or at least eight of its first digits
     message: String,
     /// The answer; - reads it from standard input
-    #[arg(value_name = "TEXT|-", allow_hyphen_values = true)]
+    #[arg(value_name = "TEXT|-", allow_negative_numbers = true)]
     text: String,
 }
 

@@ -31,7 +31,12 @@ pub(crate) struct Args {
     /// To whom
     who: String,
     /// The text; - reads it from standard input
-    #[arg(value_name = "TEXT|-", required_unless_present = "lines", conflicts_with = "lines")]
+    #[arg(
+        value_name = "TEXT|-",
+        allow_negative_numbers = true,
+        required_unless_present = "lines",
+        conflicts_with = "lines"
+    )]
     pub(crate) text: Option<String>,
     /// Each line of standard input (-) is one message, empty ones too; waits until all are delivered
     #[arg(long, value_name = "-")]
