@@ -59,7 +59,8 @@ impl App {
     pub(crate) fn start_log(&self, to_people: bool) {
         let level = match (self.verbose, to_people) {
             (0, false) => "error",
-            (0, true) => "warn",
+            // libraries warn of what is ordinary for a person with no network
+            (0, true) => "error,kith_node=warn,kith_network=warn,kith_store=warn,kith_protocol=warn",
             (1, _) => "warn,kith_node=info,kith_network=info,kith_store=info,kith_protocol=info",
             (2, _) => "info,kith_node=debug,kith_network=debug,kith_store=debug,kith_protocol=debug",
             _ => "debug,kith_node=trace,kith_network=trace,kith_store=trace,kith_protocol=trace",

@@ -377,10 +377,10 @@ impl Talk {
                     self.news.push_back(News::Changed(id));
                 }
             }
-            EventBodyView::Status { id, status, custody, .. } => {
-                if self.timeline.status(id, status, custody) {
-                    self.news.push_back(News::Status(id, status));
-                }
+            EventBodyView::Status { id, status, custody, .. }
+                if self.timeline.status(id, status, custody) =>
+            {
+                self.news.push_back(News::Status(id, status));
             }
             EventBodyView::Contact { contact } if contact.account == self.contact.account => {
                 self.contact = *contact;

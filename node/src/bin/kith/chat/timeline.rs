@@ -78,13 +78,11 @@ impl Timeline {
     pub(super) fn prepend(&mut self, page: Vec<MessageView>) -> usize {
         let fresh: Vec<_> = page.into_iter().filter(|view| !self.numbers.contains_key(&view.id)).collect();
         let count = fresh.len();
-        let mut number = self.first - i64::try_from(count).unwrap_or(0);
-        self.first = number;
+        self.first -= i64::try_from(count).unwrap_or(0);
         let mut items = Vec::with_capacity(count + self.items.len());
-        for view in fresh {
+        for (number, view) in (self.first..).zip(fresh) {
             self.numbers.insert(view.id, number);
             items.push(What::Message { number, view: Box::new(view) }.into());
-            number += 1;
         }
         // the day of the message that was first may be no news any more
         for item in self.items.iter_mut().take(2) {
