@@ -77,7 +77,7 @@ fn lines_that_do_not_arrive_in_time_stay_queued_and_are_counted() {
 
 #[test]
 fn a_passphrase_is_needed_again_by_whoever_opens_the_store_and_not_by_whoever_attaches() {
-    let mut ana = Person::stranger("Ana");
+    let ana = Person::stranger("Ana");
     let file = ana.data().with_extension("passphrase");
     std::fs::write(&file, "open sesame\n").unwrap();
     let file = file.to_str().unwrap().to_owned();
