@@ -411,7 +411,7 @@ impl Talk {
         self.contact.online = false;
         self.typing_until = None;
         if self.own {
-            self.news.push_back(News::Over("the node has ended; `kith doctor` may know why".to_owned()));
+            self.news.push_back(News::Over("the node has stopped; `kith chat` starts it again".to_owned()));
             return;
         }
         let text = "Your node is off. What you write waits here until `kith run` is back.";
