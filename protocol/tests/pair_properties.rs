@@ -133,3 +133,25 @@ proptest! {
         pair.check();
     }
 }
+
+#[test]
+fn three_thousand_messages_in_random_order_all_open() {
+    // within the time an envelope waits at a hole, and beyond it, where repair takes over
+    for (seed, delay_max) in [(1, 8_000), (2, 45_000)] {
+        let mut pair = Pair::friends(seed, Weather::FAIR);
+        pair.set_weather(Weather { delay: 1, delay_max, loss: 0, duplicate: 30, reorder: true });
+        for number in 0..3_000 {
+            pair.send(Who::A, &format!("{number}")).expect("sent");
+        }
+        // looked at once in ten virtual seconds: a look reads everything
+        let done = (0..7 * 8_640).any(|_| {
+            pair.run_for(10_000);
+            pair.all_delivered()
+        });
+        assert!(done, "{} of 3000 arrived", pair.history(Who::B).len());
+        let texts: Vec<String> = pair.history(Who::B).into_iter().map(|entry| entry.text).collect();
+        let wanted: Vec<String> = (0..3_000).map(|number| number.to_string()).collect();
+        assert_eq!(texts, wanted);
+        pair.check();
+    }
+}

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::shell::Cmd;
+use crate::shell::{Cmd, root};
 use crate::steps::Steps;
 use crate::system::{self, Install};
 use crate::tools;
@@ -33,16 +33,19 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         tools::component("rustfmt", "fmt --version", install)?;
         Cmd::cargo("fmt --all --check").run()
     });
-    let clippy = Cmd::cargo("clippy --workspace --lib --bins --quiet");
+    let clippy = Cmd::cargo("clippy --workspace --all-targets --quiet -- -D warnings");
     steps.step("lints", &clippy.to_string(), || {
         tools::component("clippy", "clippy --version", install)?;
         clippy.run()
     });
     steps.step("pure core", "cargo tree -p kith-protocol -e normal", pure_core);
-    // The whole-system tests join when the command line has all they call: chat, demo, store and doctor.
-    tests(&mut steps);
+    let js = js_peer(&mut steps, install);
+    tests(&mut steps, js);
     steps.run("doc tests", &Cmd::cargo("test --workspace --doc --quiet"));
-    steps.run("documentation", &Cmd::cargo("doc --workspace --no-deps --quiet"));
+    steps.run(
+        "documentation",
+        &Cmd::cargo("doc --workspace --no-deps --quiet").env("RUSTDOCFLAGS", "-D warnings"),
+    );
     if tools::has_deny() {
         steps.run("licences and sources", &Cmd::cargo("deny --offline check licenses bans sources"));
     } else {
@@ -54,16 +57,38 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     steps.finish()
 }
 
-fn tests(steps: &mut Steps) {
+fn tests(steps: &mut Steps, js: bool) {
+    let required = if js { "1" } else { "0" };
+    // The whole-system tests start the `kith` program, which a test build does not always make.
     steps.run("build", &Cmd::cargo("build --workspace --bin kith --quiet"));
     let cmd = if tools::has_nextest() {
-        Cmd::cargo(
-            "nextest run --workspace --exclude kith-tests --no-fail-fast --status-level slow --final-status-level fail",
-        )
+        Cmd::cargo("nextest run --workspace --status-level slow --final-status-level fail")
     } else {
-        Cmd::cargo("test --workspace --exclude kith-tests --lib --bins --tests --quiet")
+        Cmd::cargo("test --workspace --lib --bins --tests --examples --quiet")
     };
-    steps.run("tests", &cmd);
+    steps.run("tests", &cmd.env("KITH_TEST_JS", required));
+}
+
+/// Makes the js-libp2p peer ready; false if it cannot be run here.
+fn js_peer(steps: &mut Steps, install: Install) -> bool {
+    const NAME: &str = "js-libp2p peer";
+    if let Err(error) = system::ensure(&[system::NODE, system::NPM], install) {
+        steps.leave_out(NAME, &format!("{error:#}"));
+        return false;
+    }
+    let installed = root().join("tests/js/node_modules/.package-lock.json");
+    let lock = root().join("tests/js/package-lock.json");
+    if newer(&installed, &lock) {
+        return true;
+    }
+    let cmd = Cmd::new("npm").words("ci --no-audit --no-fund --loglevel=error").dir("tests/js");
+    steps.run(NAME, &cmd);
+    installed.exists()
+}
+
+fn newer(file: &std::path::Path, than: &std::path::Path) -> bool {
+    let time = |path: &std::path::Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    matches!((time(file), time(than)), (Some(a), Some(b)) if a >= b)
 }
 
 fn pure_core() -> Result<()> {
