@@ -189,3 +189,75 @@ fn a_message_nobody_confirms_expires_after_thirty_days() {
     assert_eq!(pair.history(Who::A)[0].rank, Rank::Expired);
     pair.check();
 }
+
+#[test]
+fn a_removed_contact_cannot_come_back_by_the_old_invite() {
+    let mut pair = Pair::new(12, Weather::FAIR);
+    let command = Command::CreateInvite { uses: 5, ttl: 86_400_000 };
+    let Ok(Answer::Invite { uri, .. }) = pair.command(Who::A, command) else { panic!("no invite") };
+    pair.command(Who::B, Command::AcceptInvite { uri: uri.clone() }).expect("accepting");
+    assert!(pair.run_until(60_000, Pair::are_contacts));
+    let (a, b) = (pair.side(Who::A).account, pair.side(Who::B).account);
+    pair.command(Who::A, Command::RemoveContact(b)).expect("removed");
+    pair.command(Who::B, Command::RemoveContact(a)).expect("removed");
+    pair.cut();
+    pair.command(Who::B, Command::AcceptInvite { uri }).expect("accepting");
+    pair.run_for(600_000);
+    let contact: kith_protocol::record::Contact = pair.row(Who::A, &Key::Contact(b)).expect("known");
+    assert_eq!(contact.state, kith_protocol::record::ContactState::Removed);
+    let contact: kith_protocol::record::Contact = pair.row(Who::B, &Key::Contact(a)).expect("known");
+    assert_eq!(contact.state, kith_protocol::record::ContactState::Refused);
+}
+
+#[test]
+fn removing_a_contact_ends_a_long_queue_in_small_batches_and_says_why() {
+    const QUEUED: usize = 1_500;
+    let mut pair = Pair::friends(13, Weather::FAIR);
+    pair.stop(Who::B);
+    for number in 0..QUEUED {
+        pair.send(Who::A, &number.to_string()).expect("queued");
+    }
+    let b = pair.side(Who::B).account;
+    pair.command(Who::A, Command::RemoveContact(b)).expect("removed");
+    // a stop in the middle of it: what is left is ended after the next start
+    pair.crash(Who::A);
+    let ended = |pair: &Pair| pair.history(Who::A).iter().all(|entry| entry.rank == Rank::Expired);
+    let done = (0..60).any(|_| {
+        pair.run_for(1_000);
+        ended(&pair)
+    });
+    assert!(done);
+    assert!(pair.largest_batch() < 5_000, "{} rows in one batch", pair.largest_batch());
+    let said = pair.side(Who::A).events.iter().any(|event| {
+        matches!(&event.body, kith_protocol::record::EventBody::Notice { code, text, .. }
+            if code == "expired" && text.contains("removed") && !text.contains("30 days"))
+    });
+    assert!(said, "no notice says that the contact was removed");
+    pair.check();
+}
+
+#[test]
+fn what_a_contact_sent_and_nobody_understands_is_not_dropped_silently() {
+    use kith_protocol::crypto::{envelope, session};
+    use kith_protocol::record::{EventBody, KeyRange, Peer, Reader as _, Record as _, Session};
+    use kith_protocol::testing::vectors::FixedRng;
+
+    let mut pair = Pair::friends(14, Weather::FAIR);
+    pair.send(Who::B, "sense");
+    assert!(pair.run_until(5_000, Pair::all_delivered));
+    let a = pair.side(Who::A).device;
+    let rows = pair.side(Who::B).disk.range(&KeyRange::Sessions(a), None, 10).expect("readable");
+    let mut sending = rows.into_iter().find_map(Session::from_row).expect("a session");
+    let peer: Peer = pair.row(Who::B, &Key::Peer(a)).expect("known");
+    let mut rng = FixedRng::new("nonsense");
+    for _ in 0..2 {
+        let content = session::encrypt(&mut sending, b"\xff\xff\xff", &mut rng).expect("sealed");
+        let right = peer.right_received.as_ref().expect("a right");
+        let bytes = envelope::seal(right, &content, &mut rng).expect("sealed");
+        pair.inject(Who::A, kith_protocol::wire::Frame::Envelope(bytes).encode());
+    }
+    let told = pair.side(Who::A).events.iter().filter(|event| {
+        matches!(&event.body, EventBody::Notice { code, text, .. } if code == "unreadable" && text.contains("Ben"))
+    });
+    assert_eq!(told.count(), 1);
+}

@@ -190,7 +190,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A device told us that it knows an older list of ours, or nothing: it gets what it lacks.
+    /// Every contact's devices are told anew about us.
     pub(super) fn tell_contacts(&mut self) -> Result<(), Fault> {
         let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
         for contact in contacts.into_iter().filter(|contact| contact.state == ContactState::Accepted) {
@@ -300,7 +300,7 @@ impl Engine {
         contact.before_block = None;
         for device in contact.devices.clone() {
             self.forget_device(device)?;
-            self.unreach(device);
+            self.reached(device);
         }
         self.core.delete(Key::DeviceList(account));
         self.put_changed(contact);
@@ -313,7 +313,7 @@ impl Engine {
     fn turn_away(&mut self, devices: &[DeviceId]) {
         for device in devices {
             self.core.say(Output::Refuse { peer: *device });
-            self.unreach(*device);
+            self.reached(*device);
         }
     }
 

@@ -282,10 +282,6 @@ impl About {
     pub(super) const fn device(account: AccountId, device: DeviceId) -> Self {
         Self { account: Some(account), device: Some(device), entry: None }
     }
-
-    pub(super) const fn entry(account: AccountId, entry: EntryId) -> Self {
-        Self { account: Some(account), device: None, entry: Some(entry) }
-    }
 }
 
 impl Keys {

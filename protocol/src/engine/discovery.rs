@@ -10,7 +10,7 @@ use crate::id::{Address, DeviceId, DirectoryKey};
 use crate::identity::{DeviceList, KeyPair};
 use crate::invite::InviteSecret;
 use crate::limits;
-use crate::record::{Contact, ContactState, Invite, InviteState, Key, KeyRange, Peer};
+use crate::record::{Contact, ContactState, Invite, InviteState, KeyRange, Peer};
 use crate::secret::Secret32;
 use bytes::Bytes;
 
@@ -82,13 +82,10 @@ impl Engine {
         self.core.timers.set(Timer::Reach(device), self.core.now.mono.plus(pause));
     }
 
+    /// No more attempts: the device is there, or is not wanted.
     pub(super) fn reached(&mut self, device: DeviceId) {
         self.reach.remove(&device);
         self.core.timers.cancel(Timer::Reach(device));
-    }
-
-    pub(super) fn unreach(&mut self, device: DeviceId) {
-        self.reached(device);
     }
 
     /// Tries to reach a device at the addresses we know, and looks for newer ones at the same time.
@@ -288,43 +285,6 @@ impl Engine {
             self.core.say(Output::Withdraw { key });
         }
     }
-
-    /// Hashes of old envelopes and base keys are swept, a stretch at a time.
-    pub(super) fn sweep_seen(&mut self) -> Result<bool, Fault> {
-        let Some(believed) = self.core.believed() else { return Ok(false) };
-        let mut more = false;
-        for range in [KeyRange::Seen, KeyRange::Replays] {
-            let rows = self.core.rows.base().range(&range, self.sweep.get(&range_tag(&range)), SWEEP)?;
-            more |= rows.len() == SWEEP;
-            let last = rows.last().map(crate::record::Row::key);
-            for row in rows {
-                let until = match &row {
-                    crate::record::Row::Seen(seen) => seen.until,
-                    crate::record::Row::Replay(replay) => replay.until,
-                    _ => continue,
-                };
-                if until < believed {
-                    self.core.delete(row.key());
-                }
-            }
-            match last {
-                Some(last) if more => {
-                    self.sweep.insert(range_tag(&range), last);
-                }
-                Some(_) | None => {
-                    self.sweep.remove(&range_tag(&range));
-                }
-            }
-        }
-        Ok(more)
-    }
-}
-
-/// Rows looked at in one stretch of a sweep.
-const SWEEP: usize = 512;
-
-const fn range_tag(range: &KeyRange) -> bool {
-    matches!(range, KeyRange::Seen)
 }
 
 fn week_key_pair_of(own: &crate::record::Own, week: u64) -> KeyPair {
@@ -336,6 +296,3 @@ fn week_key_pair_of(own: &crate::record::Own, week: u64) -> KeyPair {
 pub fn own_directory_key(own: &crate::record::Own, now: crate::time::Wall) -> DirectoryKey {
     directory::directory_key(&week_key_pair_of(own, now.week()).public())
 }
-
-/// Where sweeps stand.
-pub(super) type Sweep = BTreeMap<bool, Key>;

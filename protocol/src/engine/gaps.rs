@@ -243,8 +243,6 @@ impl Engine {
         let rolled_back = self.rolled_back_at.is_some();
         let Some(link) = self.links.get(&device) else { return Ok(()) };
         let envelopes: Vec<EnvelopeId> = link.unopened.iter().copied().take(limits::REQUESTED).collect();
-        let id = session.id;
-        self.retire_sessions(&device, id, false)?;
         let body = PayloadBody::Repair { envelopes, rolled_back };
         let Some(sealed) = self.seal_in(session, body.clone())? else { return Ok(()) };
         let job = JobBody::Payload(encode_body(body));

@@ -166,6 +166,7 @@ impl Engine {
                 self.core.put(session);
                 self.core.put(seen);
                 tracing::debug!(peer = %from.short(), why, "a payload made no sense");
+                self.tell_senseless(from)?;
             }
             Err(other) => return Err(other),
         }
@@ -175,6 +176,19 @@ impl Engine {
         self.ack(from, id);
         // what this message wrote is one batch, whatever the next one brings
         self.core.commit();
+        Ok(())
+    }
+
+    /// Something of a contact was dropped: nothing is lost silently, so the person is told, once per device and process.
+    fn tell_senseless(&mut self, from: DeviceId) -> Result<(), Fault> {
+        let Some(contact) = self.core.contact_of(&from)? else { return Ok(()) };
+        if contact.state == ContactState::Accepted && self.senseless.insert(from) {
+            let text = format!(
+                "Something {} sent could not be understood and was dropped. One of you may need a newer Kith.",
+                contact.display_name()
+            );
+            self.core.notice("unreadable", text, super::core::About::device(contact.account, from));
+        }
         Ok(())
     }
 

@@ -227,13 +227,17 @@ impl Engine {
         {
             return Err(Fault::Misbehaviour("accepts an invite without holding it".into()));
         }
-        if self.core.contact(&account)?.is_some_and(|contact| contact.state == ContactState::Blocked) {
+        let state = self.core.contact(&account)?.map(|contact| contact.state);
+        if state == Some(ContactState::Blocked) {
             return Ok(());
         }
-        let again = row.used_by.contains(&account);
+        // repeating is harmless while it changes nothing; whoever was removed needs a new invite
+        let used = row.used_by.contains(&account);
+        let again = used && state == Some(ContactState::Accepted);
         let late = self.core.now.wall > row.expires;
         let refusal = match row.state {
             _ if again => None,
+            _ if used => Some(RefusedReason::Revoked),
             InviteState::Revoked => Some(RefusedReason::Revoked),
             InviteState::Used => Some(RefusedReason::Used),
             InviteState::Expired => Some(RefusedReason::Expired),

@@ -25,6 +25,7 @@ mod outbox;
 mod output;
 mod receipts;
 mod sessions;
+mod sweep;
 mod timer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +95,11 @@ pub struct Engine {
     reach: BTreeMap<DeviceId, discovery::Reach>,
     directory: discovery::Directory,
     gaps: gaps::Gaps,
-    sweep: discovery::Sweep,
+    sweep: sweep::Sweep,
+    /// Queues being ended: up to which place, and why.
+    dropping: BTreeMap<DeviceId, (u64, &'static str)>,
+    /// Devices whose payloads made no sense, in this process: people are told once.
+    senseless: BTreeSet<DeviceId>,
     /// This device found itself older than it was, in this process.
     rolled_back_at: Option<Wall>,
     /// Devices whose queue may move.
@@ -119,7 +124,9 @@ impl Engine {
             reach: BTreeMap::new(),
             directory: discovery::Directory::default(),
             gaps: BTreeMap::new(),
-            sweep: BTreeMap::new(),
+            sweep: sweep::Sweep::default(),
+            dropping: BTreeMap::new(),
+            senseless: BTreeSet::new(),
             rolled_back_at: None,
             pump: BTreeSet::new(),
             tell: BTreeSet::new(),
@@ -133,6 +140,7 @@ impl Engine {
 
     /// Picks up what a stop interrupted.
     fn resume(&mut self) -> Result<(), Fault> {
+        self.resume_dropping()?;
         self.plan_reach()
     }
 
@@ -221,6 +229,7 @@ impl Engine {
             Timer::Gap(stream) => self.gap_timeout(stream),
             Timer::Repair(device) => self.ask_repair(device),
             Timer::Stalled(device) => self.stalled(device),
+            Timer::Drop(device) => self.drop_more(device),
             Timer::Reach(device) => self.reach_timeout(device),
             Timer::Publish => self.publish(),
             Timer::Housekeeping => self.housekeeping(),
@@ -228,7 +237,7 @@ impl Engine {
     }
 
     fn housekeeping(&mut self) -> Result<(), Fault> {
-        let more = self.expire_jobs()? | self.sweep_seen()?;
+        let more = self.expire_jobs()? | self.sweep()?;
         let pause = if more { 1 } else { HOUSEKEEPING };
         self.core.timers.set(Timer::Housekeeping, self.core.now.mono.plus(pause));
         self.current_bundle()?;

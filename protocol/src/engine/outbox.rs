@@ -7,7 +7,7 @@ use super::{Engine, Fault};
 use crate::id::{AccountId, DeviceId, EntryId, EnvelopeId};
 use crate::limits;
 use crate::record::{
-    Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, Sealed, Step, StepKind,
+    ContactState, Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, Sealed, Step, StepKind,
 };
 use crate::wire::{Frame, PayloadBody, RefuseReason};
 use bytes::Bytes;
@@ -272,7 +272,7 @@ impl Engine {
         }
         push_step(&mut delivery.steps, Step { at: self.core.now.wall, what, detail: detail.to_owned() });
         self.core.put(delivery);
-        self.show_rank(entry)
+        self.show_rank(entry, detail)
     }
 
     /// Adds a line to the journey of the entry that a job brings.
@@ -298,44 +298,91 @@ impl Engine {
         let Some(believed) = self.core.believed() else { return Ok(false) };
         let outboxes: Vec<Outbox> = self.core.range(&KeyRange::Outboxes, limits::CONTACTS)?;
         let mut left = limits::ROWS_PER_TURN;
+        let mut more = false;
         for outbox in outboxes.into_iter().filter(|outbox| outbox.open > 0) {
-            let jobs: Vec<Job> = self.core.range(&KeyRange::Jobs(outbox.device), left.min(PAGE))?;
+            let mut jobs: Vec<Job> = self.core.range(&KeyRange::Jobs(outbox.device), left.min(PAGE))?;
+            let looked_at = jobs.len();
+            jobs.retain(|job| believed.since(job.created) >= job.ttl);
+            more |= !jobs.is_empty() && jobs.len() == looked_at;
+            left = left.saturating_sub(jobs.len());
             for job in jobs {
-                if believed.since(job.created) < job.ttl {
-                    continue;
-                }
                 self.end_job(job.device, job.seq)?;
                 match job.body {
-                    JobBody::Entry(id) => self.expire_entry(id, job.device)?,
+                    JobBody::Entry(id) => {
+                        self.expire_entry(id, job.device, "nobody confirmed it in 30 days")?
+                    }
                     JobBody::Accept => self.accept_expired(outbox.account)?,
                     JobBody::Resend(_) | JobBody::Payload(_) => {}
                 }
-                left = left.saturating_sub(1);
             }
             if left == 0 {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(more)
     }
 
-    fn expire_entry(&mut self, id: EntryId, device: DeviceId) -> Result<(), Fault> {
-        let proof = Proof::Ttl(self.core.now.wall);
-        self.settle(id, device, Rank::Expired, proof, StepKind::Expired, "nobody confirmed it in time")
+    fn expire_entry(&mut self, id: EntryId, device: DeviceId, why: &str) -> Result<(), Fault> {
+        self.settle(id, device, Rank::Expired, Proof::Ttl(self.core.now.wall), StepKind::Expired, why)
     }
 
-    /// Drops all jobs for a device that will not be served any more. Its deliveries end as expired.
-    pub(super) fn drop_jobs(&mut self, device: DeviceId, why: &str) -> Result<(), Fault> {
-        let jobs: Vec<Job> = self.core.range(&KeyRange::Jobs(device), usize::MAX / 2)?;
-        for job in jobs {
+    /// Ends all jobs queued so far for a device that will not be served any more; its deliveries end as expired. A long
+    /// queue is ended a stretch at a time: a batch has a limit.
+    pub(super) fn drop_jobs(&mut self, device: DeviceId, why: &'static str) -> Result<(), Fault> {
+        let outbox: Option<Outbox> = self.core.get(&Key::Outbox(device))?;
+        let end = outbox.map_or(0, |outbox| outbox.next_seq);
+        self.drop_stretch(device, end, why)
+    }
+
+    /// Goes on with it, unless the device is served again meanwhile.
+    pub(super) fn drop_more(&mut self, device: DeviceId) -> Result<(), Fault> {
+        let Some((end, why)) = self.dropping.remove(&device) else { return Ok(()) };
+        if self.is_served(&device)? {
+            return Ok(());
+        }
+        self.drop_stretch(device, end, why)
+    }
+
+    fn drop_stretch(&mut self, device: DeviceId, end: u64, why: &'static str) -> Result<(), Fault> {
+        const STRETCH: usize = limits::ROWS_PER_TURN / 2;
+        let jobs: Vec<Job> = self.core.range(&KeyRange::Jobs(device), STRETCH)?;
+        let full = jobs.len() == STRETCH;
+        for job in jobs.into_iter().take_while(|job| job.seq < end) {
             self.end_job(device, job.seq)?;
             if let JobBody::Entry(id) = job.body {
-                let proof = Proof::Ttl(self.core.now.wall);
-                self.settle(id, device, Rank::Expired, proof, StepKind::Expired, why)?;
+                self.expire_entry(id, device, why)?;
             }
         }
-        self.core.delete(Key::Outbox(device));
+        if full {
+            self.dropping.insert(device, (end, why));
+            self.core.timers.set(Timer::Drop(device), self.core.now.mono);
+        }
         Ok(())
+    }
+
+    /// Queues that a stop kept from being ended are ended now.
+    pub(super) fn resume_dropping(&mut self) -> Result<(), Fault> {
+        for outbox in self.core.range::<Outbox>(&KeyRange::Outboxes, limits::CONTACTS)? {
+            if outbox.open > 0 && !self.is_served(&outbox.device)? {
+                self.dropping.insert(outbox.device, (outbox.next_seq, "the contact was removed here"));
+                self.core.timers.set(Timer::Drop(outbox.device), self.core.now.mono);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a device is one that messages go to.
+    fn is_served(&self, device: &DeviceId) -> Result<bool, Fault> {
+        let own = self.core.keys.list.certificate(device).is_some();
+        let contact = self.core.contact_of(device)?;
+        Ok(own
+            || contact.is_some_and(|contact| {
+                let state = match contact.state {
+                    ContactState::Waiting | ContactState::Accepted | ContactState::Blocked => true,
+                    ContactState::Refused | ContactState::Expired | ContactState::Removed => false,
+                };
+                state && contact.devices.contains(device)
+            }))
     }
 }
 

@@ -205,11 +205,12 @@ impl Engine {
         Ok(false)
     }
 
-    /// Computes what is shown for a message from its deliveries, and never lowers it.
-    pub(super) fn show_rank(&mut self, id: EntryId) -> Result<(), Fault> {
+    /// Computes what is shown for a message from its deliveries, and never lowers it. `why` is told if it ends badly.
+    pub(super) fn show_rank(&mut self, id: EntryId, why: &str) -> Result<(), Fault> {
         let Some(mut entry) = self.core.get::<Entry>(&Key::Entry(id))? else { return Ok(()) };
         let deliveries: Vec<Delivery> = self.core.range(&KeyRange::Deliveries(id), limits::DEVICES * 4)?;
         let others = deliveries.iter().filter(|delivery| delivery.account != self.core.own.account);
+        let with = others.clone().map(|delivery| delivery.account).next();
         let Some(rank) = person_rank(others.map(|delivery| delivery.rank)) else { return Ok(()) };
         if rank <= entry.rank {
             return Ok(());
@@ -221,15 +222,14 @@ impl Engine {
         self.core.put(entry);
         if visible && author == self.core.own.account {
             self.core.event(body);
-            let about = super::core::About::entry(author, id);
+            let about = super::core::About { account: with, device: None, entry: Some(id) };
             match rank {
                 Rank::Expired => {
-                    let text = "A message was not delivered in 30 days and has expired.";
-                    self.core.notice("expired", text.into(), about);
+                    let text = format!("A message was not delivered and has expired: {why}.");
+                    self.core.notice("expired", text, about);
                 }
                 Rank::Rejected => {
-                    let text = "A message was refused: this person has removed you from their contacts.";
-                    self.core.notice("rejected", text.into(), about);
+                    self.core.notice("rejected", format!("A message was refused: {why}."), about)
                 }
                 Rank::Queued | Rank::Carried | Rank::Sent | Rank::Delivered | Rank::Read => {}
             }

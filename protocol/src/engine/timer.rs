@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Repair(DeviceId),
     /// Nothing came back over a live link for a while.
     Stalled(DeviceId),
+    /// More of a queue that nobody serves any more is to be ended.
+    Drop(DeviceId),
     /// A device is to be reached.
     Reach(DeviceId),
     /// The directory record is to be published.
@@ -37,6 +39,7 @@ impl Timer {
             Self::Gap(_) => "gap",
             Self::Repair(_) => "repair",
             Self::Stalled(_) => "a stalled link",
+            Self::Drop(_) => "end a queue",
             Self::Reach(_) => "reach a device",
             Self::Publish => "publish",
             Self::Housekeeping => "housekeeping",

@@ -100,6 +100,7 @@ pub struct Pair {
     rng: StdRng,
     counter: u64,
     outputs: u64,
+    largest_batch: usize,
 }
 
 /// Wall clock at the start: some instant in 2026.
@@ -146,6 +147,7 @@ impl Pair {
             rng,
             counter: 0,
             outputs: 0,
+            largest_batch: 0,
         };
         pair.start_due();
         pair
@@ -469,6 +471,7 @@ impl Pair {
         match output {
             Output::Persist { n, changes } => {
                 self.watch(who, &changes);
+                self.largest_batch = self.largest_batch.max(changes.len());
                 let side = self.side_mut(who);
                 side.disk.apply(changes);
                 if let Some(engine) = &mut side.engine {
@@ -553,6 +556,12 @@ impl Pair {
     #[must_use]
     pub const fn outputs(&self) -> u64 {
         self.outputs
+    }
+
+    /// Rows of the largest batch either side wrote so far.
+    #[must_use]
+    pub const fn largest_batch(&self) -> usize {
+        self.largest_batch
     }
 
     /// The invariants of delivery on both disks.
