@@ -112,6 +112,16 @@ id!(
     DirectoryKey, 32, "directory key"
 );
 
+id!(
+    /// A mailbox at one relay: derived from the key it is read with, so that mailboxes of one device at two relays have
+    /// nothing in common.
+    MailboxId, 16, "mailbox id"
+);
+id!(
+    /// A right to deposit in one mailbox, as the relay knows it.
+    RightId, 16, "right id"
+);
+
 impl DeviceId {
     /// The libp2p name of this device, or `None` if the bytes are no Ed25519 point.
     #[must_use]

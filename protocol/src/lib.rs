@@ -22,6 +22,6 @@ pub mod wire;
 pub use engine::{Engine, Input, Output};
 pub use id::{
     AccountId, Address, ClientId, ConversationId, DeviceId, DirectoryKey, EntryId, EnvelopeId, InviteId,
-    SessionId, StreamId,
+    MailboxId, RightId, SessionId, StreamId,
 };
 pub use time::{Mono, Now, Wall};

@@ -121,6 +121,29 @@ pub const DIRECTORY_REPUBLISH: u64 = 6 * HOUR;
 /// A directory record is valid this long.
 pub const DIRECTORY_TTL: u64 = 48 * HOUR;
 
+/// Envelopes in one page of a mailbox's list, in one fetch and in one collection.
+pub const RELAY_PAGE: usize = 512;
+/// Rights put, and rights revoked, by one request to a relay.
+pub const RELAY_RIGHTS: usize = 256;
+/// Rights in force in one mailbox, whatever a relay allows.
+pub const MAILBOX_RIGHTS: usize = 2 * CONTACTS;
+/// One-time keys given to a relay by one request, and kept by it.
+pub const ONE_TIME_KEYS: usize = 100;
+/// One-time keys that one right may take within a day; then the last-resort key has to do.
+pub const ONE_TIME_KEYS_PER_DAY: u32 = 8;
+/// Longest token of a relay that opens mailboxes for those invited only.
+pub const TOKEN: usize = 64;
+/// Longest custody receipt.
+pub const CUSTODY: usize = 256;
+/// Requests a device may have open at a relay on one link.
+pub const RELAY_REQUESTS: usize = 64;
+/// Longest parked wait at a relay.
+pub const RELAY_WAIT: u64 = 10 * MINUTE;
+/// Longest time any relay keeps an envelope.
+pub const RELAY_TTL: u64 = 60 * DAY;
+/// A right that renews itself ends so long after the owner's last visit, and so does an empty mailbox.
+pub const RIGHT_TTL: u64 = 180 * DAY;
+
 /// One second.
 pub const SECOND: u64 = 1_000;
 /// One minute.

@@ -8,12 +8,16 @@ use kith_protocol::identity::{Certificate, DeviceList};
 use kith_protocol::invite::Invite;
 use kith_protocol::record::RelayRef;
 use kith_protocol::secret::Secret32;
+use kith_protocol::wire::relay::{
+    AccessMode, Answer, Ask, Deposit, Listed, MailboxState, OpenMailbox, Refusal, RefusalCode, RelayHello,
+    RelayLimits, RelayReply, RelayRequest, RightSpec, Stored,
+};
 use kith_protocol::wire::{
     ContactInfo, Frame, Frontier, Payload, PayloadBody, RefuseReason, RefusedReason, StreamHead, WireError,
 };
 use kith_protocol::{
-    Address, ConversationId, DeviceId, DirectoryKey, EntryId, EnvelopeId, InviteId, StreamId, Wall,
-    directory, entry, limits,
+    Address, ConversationId, DeviceId, DirectoryKey, EntryId, EnvelopeId, InviteId, MailboxId, RightId,
+    StreamId, Wall, directory, entry, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -29,7 +33,7 @@ fn address() -> impl Strategy<Value = Address> {
 fn relay() -> impl Strategy<Value = RelayRef> {
     (any::<[u8; 32]>(), any::<[u8; 16]>(), address()).prop_map(|(relay, mailbox, address)| RelayRef {
         relay: DeviceId(relay),
-        mailbox,
+        mailbox: MailboxId(mailbox),
         address,
     })
 }
@@ -92,6 +96,138 @@ fn contact_info() -> impl Strategy<Value = Box<ContactInfo>> {
         )
 }
 
+fn mailbox() -> impl Strategy<Value = MailboxId> {
+    any::<[u8; 16]>().prop_map(MailboxId)
+}
+
+fn right() -> impl Strategy<Value = RightId> {
+    any::<[u8; 16]>().prop_map(RightId)
+}
+
+fn envelope_ids() -> impl Strategy<Value = Vec<EnvelopeId>> {
+    vec(any::<[u8; 16]>().prop_map(EnvelopeId), 0..64)
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let spec = (right(), any::<[u8; 32]>(), any::<[u64; 4]>()).prop_map(
+        |(right, key, [bytes, items, deposits, lifetime])| RightSpec {
+            right,
+            key: Secret32::new(key),
+            bytes,
+            items,
+            deposits,
+            lifetime,
+        },
+    );
+    let bundle = prop::option::of(vec(any::<u8>(), 1..200).prop_map(Bytes::from));
+    let keys = vec(any::<[u8; 32]>(), 0..=limits::ONE_TIME_KEYS);
+    prop_oneof![
+        (any::<[u8; 32]>(), any::<[[u8; 32]; 2]>(), bytes(limits::TOKEN)).prop_map(
+            |(read_key, signature, token)| Ask::Open(OpenMailbox {
+                read_key,
+                signature: signature.concat().try_into().unwrap(),
+                token
+            })
+        ),
+        (mailbox(), vec(spec, 0..8), vec(right(), 0..8)).prop_map(|(mailbox, put, revoke)| Ask::SetRights {
+            mailbox,
+            put,
+            revoke
+        }),
+        (mailbox(), any::<u64>(), any::<u32>()).prop_map(|(mailbox, after, max)| Ask::List {
+            mailbox,
+            after,
+            max
+        }),
+        (mailbox(), envelope_ids()).prop_map(|(mailbox, envelopes)| Ask::Get { mailbox, envelopes }),
+        (mailbox(), envelope_ids()).prop_map(|(mailbox, envelopes)| Ask::Collect { mailbox, envelopes }),
+        (mailbox(), any::<u64>(), any::<u32>(), any::<u32>())
+            .prop_map(|(mailbox, after, max, deadline)| { Ask::Wait { mailbox, after, max, deadline } }),
+        (mailbox(), bundle, any::<u64>(), keys, any::<bool>()).prop_map(
+            |(mailbox, bundle, lifetime, one_time_keys, replace)| Ask::PutBundle {
+                mailbox,
+                bundle,
+                lifetime,
+                one_time_keys,
+                replace
+            }
+        ),
+        (mailbox(), right(), any::<[u8; 16]>(), any::<u32>(), any::<[u8; 32]>(), bytes(5000)).prop_map(
+            |(mailbox, right, id, ttl, mac, envelope)| Ask::Deposit(Deposit {
+                mailbox,
+                right,
+                id: EnvelopeId(id),
+                ttl,
+                mac,
+                envelope
+            })
+        ),
+        (mailbox(), right(), any::<[u8; 16]>(), any::<[u8; 32]>())
+            .prop_map(|(mailbox, right, nonce, mac)| { Ask::TakeBundle { mailbox, right, nonce, mac } }),
+        Just(Ask::Unknown),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let listed = (any::<[u8; 16]>(), right(), any::<u32>(), any::<[u64; 2]>()).prop_map(
+        |(id, right, bytes, [stored_at, cursor])| Listed {
+            id: EnvelopeId(id),
+            right,
+            bytes,
+            stored_at: Wall(stored_at),
+            cursor,
+        },
+    );
+    let stored = (any::<[u8; 16]>(), right(), bytes(300)).prop_map(|(id, right, envelope)| Stored {
+        id: EnvelopeId(id),
+        right,
+        envelope,
+    });
+    prop_oneof![
+        (mailbox(), any::<bool>(), any::<[u64; 8]>()).prop_map(|(mailbox, created, n)| {
+            let [bytes, items, quota_bytes, quota_items, rights, one_time_keys, newest, bundle_left] = n;
+            Answer::Opened(MailboxState {
+                mailbox,
+                created,
+                bytes,
+                items,
+                quota_bytes,
+                quota_items,
+                rights,
+                one_time_keys,
+                newest,
+                bundle_left,
+            })
+        }),
+        (vec(listed, 0..20), any::<bool>()).prop_map(|(envelopes, more)| Answer::Listed { envelopes, more }),
+        (vec(stored, 0..8), envelope_ids(), any::<bool>())
+            .prop_map(|(envelopes, missing, more)| Answer::Envelopes { envelopes, missing, more }),
+        bytes(limits::CUSTODY).prop_map(Answer::Custody),
+        any::<[u8; 16]>().prop_map(|id| Answer::Collected(EnvelopeId(id))),
+        (bytes(limits::BUNDLE), any::<Option<[u8; 32]>>())
+            .prop_map(|(bundle, one_time_key)| Answer::Bundle { bundle, one_time_key }),
+        (0..40_u32, any::<u64>()).prop_map(|(code, retry_after)| Answer::Refused(Refusal {
+            code: RefusalCode::from_number(code),
+            retry_after
+        })),
+        any::<u64>().prop_map(|reconnect_after| Answer::Closing { reconnect_after }),
+        Just(Answer::Unknown),
+    ]
+}
+
+fn relay_hello() -> impl Strategy<Value = RelayHello> {
+    (1..=u32::MAX, any::<[u8; 32]>(), 0..9_u32, any::<[u64; 6]>()).prop_map(|(version, nonce, mode, n)| {
+        let [time, mailbox_bytes, mailbox_items, rights, ttl, envelope] = n;
+        RelayHello {
+            version,
+            nonce,
+            mode: AccessMode::from_number(mode),
+            time: Wall(time),
+            limits: RelayLimits { mailbox_bytes, mailbox_items, rights, ttl, envelope },
+        }
+    })
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let list = prop::option::of((1..=u64::MAX, any::<[u8; 32]>()));
     let head =
@@ -118,6 +254,9 @@ fn frame() -> impl Strategy<Value = Frame> {
             reason: RefuseReason::from_number(reason)
         }),
         vec(head, 0..=limits::STREAMS).prop_map(Frame::Streams),
+        (1..=u64::MAX, ask()).prop_map(|(id, ask)| Frame::RelayRequest(RelayRequest { id, ask })),
+        (any::<u64>(), answer()).prop_map(|(id, answer)| Frame::RelayReply(RelayReply { id, answer })),
+        relay_hello().prop_map(Frame::RelayHello),
         Just(Frame::Unknown),
     ]
 }
@@ -255,7 +394,7 @@ proptest! {
             expires: Wall(u64::from(seconds) * 1000),
             addresses: addresses.into_iter().map(address).collect(),
             relays: relays.into_iter().map(|(relay, mailbox, bytes)| RelayRef {
-                relay: DeviceId(relay), mailbox, address: address(bytes),
+                relay: DeviceId(relay), mailbox: MailboxId(mailbox), address: address(bytes),
             }).collect(),
             group: group.map(|(group, admitters)| GroupSeat {
                 group,
@@ -326,6 +465,41 @@ fn counts_and_sizes_are_capped_and_named() {
     assert!(matches!(bundle, Err(WireError::TooLong { what: "the bundle", .. })));
     let entry = PayloadBody::decode(&field(10, &vec![0; limits::ENTRY + 1]));
     assert!(matches!(entry, Err(WireError::TooLong { what: "the entry", .. })));
+}
+
+#[test]
+fn what_is_asked_of_a_relay_is_capped_and_numbered() {
+    let request = |ask: &[u8]| Frame::decode(&field(20, &[vec![8, 1], ask.to_vec()].concat()).into());
+    let get =
+        |count: usize| request(&field(13, &[field(1, &[1; 16]), field(2, &[2; 16]).repeat(count)].concat()));
+    assert!(get(limits::RELAY_PAGE).is_ok());
+    assert!(matches!(get(limits::RELAY_PAGE + 1), Err(WireError::TooMany { what: "envelope ids", .. })));
+    let revoke =
+        |count: usize| request(&field(11, &[field(1, &[1; 16]), field(3, &[2; 16]).repeat(count)].concat()));
+    assert!(revoke(limits::RELAY_RIGHTS).is_ok());
+    assert!(matches!(revoke(limits::RELAY_RIGHTS + 1), Err(WireError::TooMany { .. })));
+    assert_eq!(request(&field(12, &field(1, &[1; 15]))), Err(WireError::Field("the mailbox id")));
+    assert_eq!(
+        request(&field(100, b"new")),
+        Ok(Frame::RelayRequest(RelayRequest { id: 1, ask: Ask::Unknown }))
+    );
+    assert_eq!(
+        Frame::decode(&field(20, &field(12, &field(1, &[1; 16]))).into()),
+        Err(WireError::Field("the request's number"))
+    );
+}
+
+#[test]
+fn the_largest_envelope_fits_a_frame_both_ways() {
+    let (mailbox, right, id) = (MailboxId([0xff; 16]), RightId([0xff; 16]), EnvelopeId([0xff; 16]));
+    let envelope = Bytes::from(vec![0xff; limits::ENVELOPE]);
+    let deposit = Deposit { mailbox, right, id, ttl: u32::MAX, mac: [0xff; 32], envelope: envelope.clone() };
+    let request = Frame::RelayRequest(RelayRequest { id: u64::MAX, ask: Ask::Deposit(deposit) });
+    assert!(request.encode().len() <= limits::FRAME);
+    let envelopes = vec![Stored { id, right, envelope }];
+    let answer = Answer::Envelopes { envelopes, missing: Vec::new(), more: true };
+    let reply = Frame::RelayReply(RelayReply { id: u64::MAX, answer });
+    assert!(reply.encode().len() <= limits::FRAME - limits::RELAY_PAGE);
 }
 
 #[test]

@@ -11,7 +11,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use common::{NOW, Person};
 use kith_protocol::crypto::bundle::Bundle;
+use kith_protocol::crypto::custody::Custody;
 use kith_protocol::crypto::envelope::{self, Content};
+use kith_protocol::crypto::right::{
+    RelayRight, deposit_mac, mailbox_id, read_key, sign_open, take_bundle_mac, verify_open,
+};
 use kith_protocol::crypto::session::{self, LocalDevice};
 use kith_protocol::directory::{self, DeviceAddresses};
 use kith_protocol::entry::{self, Body, Entry};
@@ -22,9 +26,14 @@ use kith_protocol::invite::{Acceptance, Invite, InviteSecret};
 use kith_protocol::record::{Prekey, RelayRef, Session};
 use kith_protocol::secret::Secret32;
 use kith_protocol::testing::vectors::{FixedRng, initiator_root, responder_root};
+use kith_protocol::wire::relay::{
+    AccessMode, Answer, Ask, Deposit, Listed, MailboxState, OpenMailbox, Refusal, RefusalCode, RelayHello,
+    RelayLimits, RelayReply, RelayRequest, RightSpec, Stored,
+};
 use kith_protocol::wire::{Frame, Frontier, Payload, PayloadBody, RefuseReason, StreamHead};
 use kith_protocol::{
-    AccountId, Address, ConversationId, DeviceId, EntryId, EnvelopeId, SessionId, StreamId, Wall,
+    AccountId, Address, ConversationId, DeviceId, EntryId, EnvelopeId, MailboxId, RightId, SessionId,
+    StreamId, Wall,
 };
 use serde_json::{Value, json};
 
@@ -255,7 +264,11 @@ fn invites() {
         directory_key: [0x52; 32],
         expires: Wall(1_800_000_000_000),
         addresses: vec![address(1), address(2)],
-        relays: vec![RelayRef { relay: DeviceId([0x53; 32]), mailbox: [0x54; 16], address: address(3) }],
+        relays: vec![RelayRef {
+            relay: DeviceId([0x53; 32]),
+            mailbox: MailboxId([0x54; 16]),
+            address: address(3),
+        }],
         group: None,
         name: "Ana".into(),
     };
@@ -296,7 +309,11 @@ fn directory_records() {
         seq: 9,
         expires: NOW.plus(3_600_000),
         addresses: vec![address(1)],
-        relays: vec![RelayRef { relay: DeviceId([0x53; 32]), mailbox: [0x54; 16], address: address(3) }],
+        relays: vec![RelayRef {
+            relay: DeviceId([0x53; 32]),
+            mailbox: MailboxId([0x54; 16]),
+            address: address(3),
+        }],
         device_list: Bytes::from_static(b"in real records a device list"),
     };
     let record =
@@ -396,4 +413,139 @@ fn frames_and_payloads() {
         json!({ "payload": name, "bytes": hex(payload.encode()) })
     });
     check("wire", &json!({ "frames": frames, "payloads": payloads }));
+}
+
+#[test]
+fn rights_and_custody() {
+    let (right, device_seed) = (Secret32::new([0x91; 32]), Secret32::new([0x92; 32]));
+    let relay_pair = KeyPair::from_seed(&Secret32::new([0x93; 32]));
+    let relay = DeviceId(relay_pair.public());
+    let read = read_key(&device_seed, &relay, 0);
+    let mailbox = mailbox_id(&read.public());
+    let at_relay = RelayRight::derive(&right, &relay, &mailbox);
+    let (nonce, envelope, ttl) = ([0x94; 32], EnvelopeId([0x95; 16]), 2_592_000);
+    let signature = sign_open(&read, &relay, &nonce);
+    assert!(verify_open(&read.public(), &relay, &nonce, &signature));
+    let custody =
+        Custody { relay, mailbox, envelope, size: 512, stored_at: NOW, expires_at: NOW.plus(2_592_000_000) };
+    let receipt = custody.sign(&relay_pair);
+    assert_eq!(Custody::verify(&receipt), Ok(custody));
+    check(
+        "right",
+        &json!({
+            "right": hex(right.expose()), "device_seed": hex(device_seed.expose()),
+            "relay_seed": hex([0x93; 32]), "relay": relay.to_string(),
+            "read_key": hex(read.public()), "read_key_of_epoch_1": hex(read_key(&device_seed, &relay, 1).public()),
+            "mailbox": mailbox.to_string(), "hello_nonce": hex(nonce), "open_signature": hex(signature),
+            "right_id": at_relay.id.to_string(), "right_key": hex(at_relay.key.expose()),
+            "envelope": envelope.to_string(), "ttl": ttl,
+            "deposit_mac": hex(deposit_mac(&at_relay.key, &mailbox, &envelope, ttl)),
+            "take_bundle_nonce": hex([0x96; 16]),
+            "take_bundle_mac": hex(take_bundle_mac(&at_relay.key, &mailbox, &[0x96; 16])),
+            "size": 512, "stored_at": NOW.0, "expires_at": custody.expires_at.0, "custody": hex(receipt),
+        }),
+    );
+}
+
+#[test]
+fn relay_frames() {
+    let (mailbox, right, id) = (MailboxId([0xa1; 16]), RightId([0xa2; 16]), EnvelopeId([0xa3; 16]));
+    let limits = RelayLimits {
+        mailbox_bytes: 67_108_864,
+        mailbox_items: 100_000,
+        rights: 8192,
+        ttl: 2_592_000,
+        envelope: 65_536,
+    };
+    let spec = RightSpec {
+        right,
+        key: Secret32::new([0xa4; 32]),
+        bytes: 1_048_576,
+        items: 4096,
+        deposits: 3,
+        lifetime: 604_800,
+    };
+    let asks = [
+        (
+            "open",
+            Ask::Open(OpenMailbox {
+                read_key: [0xa5; 32],
+                signature: [0xa6; 64],
+                token: Bytes::from_static(b"token"),
+            }),
+        ),
+        ("set rights", Ask::SetRights { mailbox, put: vec![spec], revoke: vec![RightId([0xa7; 16])] }),
+        ("list", Ask::List { mailbox, after: 7, max: 100 }),
+        ("get", Ask::Get { mailbox, envelopes: vec![id] }),
+        ("collect", Ask::Collect { mailbox, envelopes: vec![id] }),
+        ("wait", Ask::Wait { mailbox, after: 7, max: 100, deadline: 60_000 }),
+        (
+            "put bundle",
+            Ask::PutBundle {
+                mailbox,
+                bundle: Some(Bytes::from_static(b"bundle")),
+                lifetime: 1_209_600,
+                one_time_keys: vec![[0xa8; 32]],
+                replace: true,
+            },
+        ),
+        (
+            "deposit",
+            Ask::Deposit(Deposit {
+                mailbox,
+                right,
+                id,
+                ttl: 2_592_000,
+                mac: [0xa9; 32],
+                envelope: Bytes::from_static(b"sealed"),
+            }),
+        ),
+        ("take bundle", Ask::TakeBundle { mailbox, right, nonce: [0xaa; 16], mac: [0xab; 32] }),
+    ];
+    let state = MailboxState {
+        mailbox,
+        created: true,
+        bytes: 512,
+        items: 2,
+        quota_bytes: 67_108_864,
+        quota_items: 100_000,
+        rights: 1,
+        one_time_keys: 99,
+        newest: 12,
+        bundle_left: 1_209_600,
+    };
+    let answers = [
+        ("opened", Answer::Opened(state)),
+        (
+            "listed",
+            Answer::Listed {
+                envelopes: vec![Listed { id, right, bytes: 256, stored_at: NOW, cursor: 12 }],
+                more: true,
+            },
+        ),
+        (
+            "envelopes",
+            Answer::Envelopes {
+                envelopes: vec![Stored { id, right, envelope: Bytes::from_static(b"sealed") }],
+                missing: vec![EnvelopeId([0xac; 16])],
+                more: true,
+            },
+        ),
+        ("custody", Answer::Custody(Bytes::from_static(b"signed"))),
+        ("collected", Answer::Collected(id)),
+        ("bundle", Answer::Bundle { bundle: Bytes::from_static(b"bundle"), one_time_key: Some([0xa8; 32]) }),
+        ("refused", Answer::Refused(Refusal::after(RefusalCode::MailboxFull, 60))),
+        ("closing", Answer::Closing { reconnect_after: 12_345 }),
+    ];
+    let hello = RelayHello { version: 1, nonce: [0xad; 32], mode: AccessMode::Token, time: NOW, limits };
+    let frames = asks
+        .map(|(name, ask)| (name, Frame::RelayRequest(RelayRequest { id: 5, ask })))
+        .into_iter()
+        .chain(answers.map(|(name, answer)| (name, Frame::RelayReply(RelayReply { id: 5, answer }))))
+        .chain([("hello", Frame::RelayHello(hello))])
+        .map(|(name, frame)| {
+            assert_eq!(Frame::decode(&frame.encode()).unwrap(), frame);
+            json!({ "frame": name, "bytes": hex(frame.encode()) })
+        });
+    check("relay", &json!({ "frames": frames.collect::<Vec<_>>() }));
 }

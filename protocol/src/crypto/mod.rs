@@ -2,11 +2,14 @@
 //!
 //! A [session] is a PQXDH-shaped start (X25519 and X-Wing) into vodozemac's double ratchet. What it encrypts
 //! travels in an [envelope], sealed under a key that only the two devices know and padded to a size class. A
-//! [bundle] is what a device gives others to start with.
+//! [bundle] is what a device gives others to start with. A [right] lets a device deposit at another's relays, and
+//! [custody] is what a relay signs for it.
 
 pub mod bundle;
+pub mod custody;
 pub mod envelope;
 pub(crate) mod pqxdh;
+pub mod right;
 mod seal;
 pub mod session;
 

@@ -185,7 +185,7 @@ impl Engine {
             Frame::Refuse { envelope, reason } => self.refused(peer, envelope, reason, bytes),
             Frame::Streams(heads) => self.streams_announced(peer, &heads),
             // a newer Kith may say more than we understand
-            Frame::Unknown => Ok(()),
+            Frame::RelayHello(_) | Frame::RelayRequest(_) | Frame::RelayReply(_) | Frame::Unknown => Ok(()),
         }
     }
 

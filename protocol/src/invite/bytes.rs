@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{GroupSeat, Invite, InviteError, InviteSecret};
-use crate::id::{AccountId, Address, DeviceId};
+use crate::id::{AccountId, Address, DeviceId, MailboxId};
 use crate::record::RelayRef;
 use crate::time::Wall;
 use crate::{identity, limits};
@@ -25,7 +25,7 @@ pub(super) fn encode(invite: &Invite) -> Bytes {
     put_list(&mut out, invite.addresses.iter().filter(|a| fits(a)), limits::INVITE_ADDRESSES, put_address);
     put_list(&mut out, invite.relays.iter().filter(|r| fits(&r.address)), limits::RELAYS, |out, relay| {
         out.extend_from_slice(relay.relay.as_bytes());
-        out.extend_from_slice(&relay.mailbox);
+        out.extend_from_slice(relay.mailbox.as_bytes());
         put_address(out, &relay.address);
     });
     if let Some(seat) = &invite.group {
@@ -107,7 +107,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Invite, InviteError> {
     let expires = Wall(u64::from(u32::from_be_bytes(input.array()?)) * limits::SECOND);
     let addresses = input.list(limits::INVITE_ADDRESSES, Input::address)?;
     let relays = input.list(limits::RELAYS, |input| {
-        Ok(RelayRef { relay: DeviceId(input.array()?), mailbox: input.array()?, address: input.address()? })
+        Ok(RelayRef {
+            relay: DeviceId(input.array()?),
+            mailbox: MailboxId(input.array()?),
+            address: input.address()?,
+        })
     })?;
     let group = if flags & GROUP == 0 {
         None

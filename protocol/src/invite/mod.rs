@@ -149,7 +149,8 @@ mod tests {
 
     pub(super) fn invite() -> Invite {
         let address = |len: usize| Address::new(vec![len as u8; len]).unwrap();
-        let relay = RelayRef { relay: DeviceId([7; 32]), mailbox: [8; 16], address: address(8) };
+        let relay =
+            RelayRef { relay: DeviceId([7; 32]), mailbox: crate::MailboxId([8; 16]), address: address(8) };
         Invite {
             account: AccountId([1; 32]),
             device: DeviceId([2; 32]),

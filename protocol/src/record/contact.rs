@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::id::{AccountId, Address, DeviceId, InviteId};
+use crate::id::{AccountId, Address, DeviceId, InviteId, MailboxId};
 use crate::secret::Secret32;
 use crate::time::Wall;
 
@@ -124,7 +124,7 @@ pub struct RelayRef {
     /// The relay's Ed25519 key.
     pub relay: DeviceId,
     /// The mailbox at that relay.
-    pub mailbox: [u8; 16],
+    pub mailbox: MailboxId,
     /// Where it is.
     pub address: Address,
 }

@@ -87,7 +87,7 @@ pub(crate) fn relays(given: Vec<proto::RelayRef>) -> Result<Vec<RelayRef>, WireE
         .map(|relay| {
             Ok(RelayRef {
                 relay: id("a relay's key", &relay.relay)?,
-                mailbox: exact("a mailbox id", &relay.mailbox)?,
+                mailbox: id("a mailbox id", &relay.mailbox)?,
                 address: Address::new(relay.address.to_vec()).ok_or(WireError::Field("a relay's address"))?,
             })
         })
@@ -100,7 +100,7 @@ pub(crate) fn relays_to_proto(relays: &[RelayRef]) -> Vec<proto::RelayRef> {
         .iter()
         .map(|relay| proto::RelayRef {
             relay: Bytes::copy_from_slice(relay.relay.as_bytes()),
-            mailbox: Bytes::copy_from_slice(&relay.mailbox),
+            mailbox: Bytes::copy_from_slice(relay.mailbox.as_bytes()),
             address: Bytes::copy_from_slice(relay.address.as_bytes()),
         })
         .collect()

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::check::{few, short};
+use super::relay::{RelayHello, RelayReply, RelayRequest};
 use super::{Frontier, WireError, decode, exact, id, proto};
 use crate::id::{ConversationId, EnvelopeId, InviteId, StreamId};
 use crate::limits;
@@ -51,6 +52,12 @@ pub enum Frame {
     },
     /// How far the sender's own streams go: a receiver that has less asks for the rest.
     Streams(Vec<StreamHead>),
+    /// A device asks a relay.
+    RelayRequest(RelayRequest),
+    /// A relay answers.
+    RelayReply(RelayReply),
+    /// A relay's first frame.
+    RelayHello(RelayHello),
     /// Made by a newer Kith.
     Unknown,
 }
@@ -177,6 +184,9 @@ impl Frame {
                 few("stream heads", streams.heads.len(), limits::STREAMS)?;
                 Self::Streams(streams.heads.iter().map(StreamHead::from_proto).collect::<Result<_, _>>()?)
             }
+            Some(Kind::RelayRequest(request)) => Self::RelayRequest(RelayRequest::from_proto(request)?),
+            Some(Kind::RelayReply(reply)) => Self::RelayReply(RelayReply::from_proto(reply)?),
+            Some(Kind::RelayHello(hello)) => Self::RelayHello(RelayHello::from_proto(hello)?),
             None => Self::Unknown,
         })
     }
@@ -218,6 +228,9 @@ impl Frame {
             Self::Streams(heads) => Some(Kind::Streams(proto::Streams {
                 heads: heads.iter().map(|head| head.to_proto()).collect(),
             })),
+            Self::RelayRequest(request) => Some(Kind::RelayRequest(request.to_proto())),
+            Self::RelayReply(reply) => Some(Kind::RelayReply(reply.to_proto())),
+            Self::RelayHello(hello) => Some(Kind::RelayHello(hello.to_proto())),
             Self::Unknown => None,
         };
         proto::Frame { kind }.encode_to_vec().into()

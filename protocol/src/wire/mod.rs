@@ -7,6 +7,7 @@ mod check;
 mod contact_info;
 mod frame;
 mod payload;
+pub mod relay;
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub(crate) mod proto {
