@@ -10,7 +10,7 @@ use crate::writer::{Pending, Writer};
 
 /// Commits that may wait; more make their callers wait.
 const WAITING: usize = 4096;
-/// Lazy commits are durable after this.
+/// The engine has put commits on disk by itself after this; the log had those that were durable at once.
 const LAZY: Duration = Duration::from_secs(1);
 /// The export log is on disk after this: under the five seconds promised.
 const LOG: Duration = Duration::from_secs(4);
@@ -140,9 +140,9 @@ impl Queue {
             let time = now();
             if writer.has_lazy() {
                 let due = *lazy_due.get_or_insert(time + LAZY);
-                if due <= time {
+                if due <= time || writer.has_much_lazy() {
                     if let Err(error) = writer.sync_engine() {
-                        tracing::error!(%error, "lazy commits could not be made durable");
+                        tracing::error!(%error, "the engine could not put its commits on disk");
                     }
                     lazy_due = None;
                 }

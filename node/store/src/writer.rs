@@ -1,5 +1,6 @@
 //! The one writer: joins commits into groups, keeps the log, guards the disk.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use kith_protocol::record::Change;
 
 use crate::codec::OpenRowError;
 use crate::disk;
-use crate::engine::{Durability, EngineError};
+use crate::engine::Durability;
 use crate::log::ExportLog;
 use crate::reader::Core;
 use crate::staging::{Meta, Staging};
@@ -21,6 +22,8 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 const COMMIT_ROWS: usize = 32 * 1024;
 /// Bytes of one commit.
 const COMMIT_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes the engine may have taken without putting them on disk; the log has them.
+const UNSYNCED_BYTES: usize = 8 * 1024 * 1024;
 /// The folder's size is measured anew after so many bytes.
 const MEASURE_EVERY: u64 = 1024 * 1024;
 
@@ -80,13 +83,15 @@ pub(crate) struct Writer {
     log_untended: bool,
     space: SpaceGuard,
     halted: Option<CommitError>,
-    /// Lazy commits are in the engine and not yet durable.
+    /// Commits are in the engine that it has not put on disk yet.
     lazy: bool,
+    /// Their bytes.
+    unsynced: usize,
 }
 
 impl Writer {
     pub(crate) const fn new(core: Arc<Core>, meta: Meta, log: Option<ExportLog>, space: SpaceGuard) -> Self {
-        Self { core, meta, log, log_untended: false, space, halted: None, lazy: false }
+        Self { core, meta, log, log_untended: false, space, halted: None, lazy: false, unsynced: 0 }
     }
 
     pub(crate) const fn meta(&self) -> Meta {
@@ -199,19 +204,31 @@ impl Writer {
     }
 
     fn flush_group(&mut self, staging: Staging<'_>, durable: bool) -> Result<(), CommitError> {
-        self.space.since = self.space.since.saturating_add(staging.bytes() as u64 * 2);
+        let bytes = staging.bytes();
+        self.space.since = self.space.since.saturating_add(bytes as u64 * 2);
         let (batch, meta) = staging.finish().map_err(|error| self.failed(&error))?;
+        let log_failed = |error: io::Error| CommitError::Failed(format!("the export log: {error}"));
         // first the log: what it has too much at a crash was never acknowledged, what it lacked could not be restored
-        if let Some(log) = &mut self.log {
-            log.write().map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
-        }
-        let durability = if durable { Durability::Durable } else { Durability::Lazy };
+        let durability = match &mut self.log {
+            Some(log) => {
+                // a group is begun when the one before is on disk: a hole among older ones is damage, nothing else
+                log.sync_others().map_err(log_failed)?;
+                log.write().map_err(log_failed)?;
+                Durability::Lazy
+            }
+            None if durable => Durability::Durable,
+            None => Durability::Lazy,
+        };
         self.core
             .engine
             .write(&batch, &[], durability)
             .map_err(|error| self.failed(&OpenRowError::Engine(error)))?;
         self.meta = meta;
-        self.lazy = !durable;
+        self.lazy = durability == Durability::Lazy;
+        self.unsynced = self.unsynced.saturating_add(bytes);
+        if durable && let Some(log) = &mut self.log {
+            log.sync().map_err(log_failed)?;
+        }
         Ok(())
     }
 
@@ -222,18 +239,31 @@ impl Writer {
         CommitError::Failed(error.to_string())
     }
 
-    /// Whether lazy commits wait to be made durable.
+    /// Whether commits wait for the engine to put them on disk.
     pub(crate) const fn has_lazy(&self) -> bool {
         self.lazy && self.halted.is_none()
     }
 
-    /// Makes lazy commits durable.
-    pub(crate) fn sync_engine(&mut self) -> Result<(), EngineError> {
-        if self.has_lazy() {
-            self.core.engine.sync()?;
-            self.lazy = false;
+    /// Whether they are so many that they should not wait any longer.
+    pub(crate) const fn has_much_lazy(&self) -> bool {
+        self.has_lazy() && self.unsynced > UNSYNCED_BYTES
+    }
+
+    /// Has the engine put on disk what it holds.
+    pub(crate) fn sync_engine(&mut self) -> Result<(), CommitError> {
+        if !self.has_lazy() {
+            return Ok(());
         }
-        Ok(())
+        let log_failed = |error: io::Error| CommitError::Failed(format!("the export log: {error}"));
+        // the engine is never ahead of the log
+        self.sync_log().map_err(log_failed)?;
+        self.core.engine.sync().map_err(|error| self.failed(&OpenRowError::Engine(error)))?;
+        self.lazy = false;
+        self.unsynced = 0;
+        match &mut self.log {
+            Some(log) => log.note_synced(self.meta.commit).map_err(log_failed),
+            None => Ok(()),
+        }
     }
 
     /// Whether the log waits to be put on disk.
@@ -242,7 +272,7 @@ impl Writer {
     }
 
     /// Puts the log on disk.
-    pub(crate) fn sync_log(&mut self) -> std::io::Result<()> {
+    pub(crate) fn sync_log(&mut self) -> io::Result<()> {
         self.log.as_mut().map_or(Ok(()), ExportLog::sync)
     }
 
@@ -265,6 +295,13 @@ impl Writer {
             self.log_untended |= self.halted.is_none() && self.needs_tending();
             return;
         }
+        if self.log.as_ref().is_some_and(ExportLog::begins_snapshot)
+            && let Err(error) = self.sync_engine()
+        {
+            tracing::error!(%error, "the engine could not put its commits on disk; the log is not rewritten");
+            self.log_untended = true;
+            return;
+        }
         let Some(log) = &mut self.log else { return };
         if let Err(error) = log.tend(self.core.engine.as_ref(), &self.core.codec, self.meta.commit) {
             self.log_untended = true;
@@ -278,13 +315,13 @@ impl Writer {
 
     /// Makes everything durable and marks the log as closed in order.
     pub(crate) fn close(&mut self) -> Result<(), CommitError> {
-        let engine = if self.halted.is_none() { self.core.engine.sync() } else { Ok(()) };
+        let engine = self.sync_engine();
         if let Some(log) = &mut self.log {
             log.discard();
-            log.close(self.meta.commit)
-                .map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
+            let closed = if engine.is_ok() && !self.lazy { log.close(self.meta.commit) } else { log.sync() };
+            closed.map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
         }
-        engine.map_err(|error| CommitError::Failed(error.to_string()))?;
+        engine?;
         self.halted.clone().map_or(Ok(()), Err)
     }
 }

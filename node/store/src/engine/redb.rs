@@ -92,17 +92,22 @@ impl Engine for RedbEngine {
         KIND
     }
 
-    /// Lazy writes are durable too: redb's others let the file grow without bound.
+    /// Pages that lazy writes free are free for use only after the next durable one: whoever writes lazily syncs often.
     fn write(
         &self,
         batch: &Batch,
         preconditions: &[Precondition],
-        _durability: Durability,
+        durability: Durability,
     ) -> Result<(), EngineError> {
         let db = self.db();
         let mut transaction = db.begin_write().map_err(|error| failed(error.into()))?;
-        transaction.set_durability(redb::Durability::Immediate).map_err(|error| failed(error.into()))?;
-        transaction.set_quick_repair(true);
+        let durability = match durability {
+            Durability::Durable => redb::Durability::Immediate,
+            Durability::Lazy => redb::Durability::None,
+        };
+        transaction.set_durability(durability).map_err(|error| failed(error.into()))?;
+        // only what is durable is ever repaired
+        transaction.set_quick_repair(matches!(durability, redb::Durability::Immediate));
         let mut refused = None;
         {
             let mut table = transaction.open_table(TABLE).map_err(|error| failed(error.into()))?;
@@ -164,7 +169,7 @@ impl Engine for RedbEngine {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        Ok(())
+        self.write(&Batch::default(), &[], Durability::Durable)
     }
 
     fn stats(&self) -> Result<EngineStats, EngineError> {

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     End,
     /// The log was closed in order after the commit of this number.
     Closed,
+    /// The engine has every commit up to this number on disk by itself.
+    Synced,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Rows => 3,
             Self::End => 4,
             Self::Closed => 5,
+            Self::Synced => 6,
         }
     }
 
@@ -41,6 +44,7 @@ impl Kind {
             3 => Some(Self::Rows),
             4 => Some(Self::End),
             5 => Some(Self::Closed),
+            6 => Some(Self::Synced),
             _ => None,
         }
     }
@@ -131,18 +135,23 @@ pub(crate) fn read_from(from: &mut impl io::Read) -> io::Result<Option<(Header, 
     Ok(Some((Header::from_bytes(header).ok_or_else(damaged)?, payload)))
 }
 
-/// The records of one file, in order; damaged stretches are stepped over and counted.
+/// The records of one file, in order; damaged stretches are stepped over and counted. Zeros at the end are room that
+/// was made for records to come.
 #[derive(Debug)]
 pub(crate) struct Frames<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Where the next record is to be written.
+    pub(crate) end: usize,
     /// Bytes that belong to no whole record.
     pub(crate) damaged: u64,
 }
 
 impl<'a> Frames<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, damaged: 0 }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let room = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+        let end = bytes.len().saturating_sub(room);
+        Self { bytes, at: 0, end, damaged: 0 }
     }
 
     /// The whole record that starts here, if one does, and its length.
@@ -168,13 +177,20 @@ impl<'a> Iterator for Frames<'a> {
             let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
             if let Some((header, payload, len)) = Self::parse(rest) {
                 self.at += len;
+                // a record may itself end with zeros
+                self.end = self.end.max(self.at);
                 return Some((header, payload));
+            }
+            if self.at >= self.end {
+                self.at = self.bytes.len();
+                return None;
             }
             // on to the next place that could start a record
             let step = rest
                 .get(1..)
                 .and_then(|rest| rest.windows(MAGIC.len()).position(|window| window == MAGIC))
-                .map_or(rest.len(), |at| at + 1);
+                .map_or(rest.len(), |at| at + 1)
+                .min(self.end.saturating_sub(self.at));
             self.damaged = self.damaged.saturating_add(step as u64);
             self.at += step;
         }
@@ -223,6 +239,23 @@ mod tests {
             let whole = starts.iter().skip(1).chain([&bytes.len()]).filter(|end| **end <= len).count();
             assert_eq!(Frames::new(&bytes[..len]).count(), whole);
         }
+    }
+
+    #[test]
+    fn zeros_behind_the_last_record_are_room_and_no_damage() {
+        let (bytes, _) = sample(3);
+        let mut roomy = bytes.clone();
+        roomy.resize(bytes.len() + 5000, 0);
+        let mut frames = Frames::new(&roomy);
+        assert_eq!(frames.by_ref().count(), 3);
+        assert_eq!((frames.end, frames.damaged), (bytes.len(), 0));
+        // a torn record in front of the room is damage
+        let mut torn = roomy.clone();
+        torn[bytes.len() - 1] = 0;
+        let mut frames = Frames::new(&torn);
+        assert_eq!(frames.by_ref().count(), 2);
+        assert!(frames.damaged > 0);
+        assert_eq!(Frames::new(&[0; 100]).count(), 0);
     }
 
     #[test]

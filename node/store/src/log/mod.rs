@@ -1,5 +1,6 @@
-//! The export log: every commit once more, beside the engine, in files that can be read record by record whatever
-//! happens to them. It is written in each group commit and synced within seconds, never on the way to an answer.
+//! The export log: every commit, in files that can be read record by record whatever happens to them. A commit is
+//! acknowledged when it is on disk here; the engine, which gets it at the same time, puts it on disk within a second
+//! ([`Kind::Synced`] notes how far it has come), and takes from here what it lacks when it is opened.
 //!
 //! `log-…` files hold commits in order. A `snap-…` folder holds all rows as they were at some moment after a commit;
 //! with the commits after that one they make the whole store again. Snapshots are written bit by bit between commits.

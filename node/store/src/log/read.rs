@@ -15,7 +15,6 @@ pub(crate) struct Commit {
     pub(crate) number: u64,
     /// Commits written together share it.
     pub(crate) group: u64,
-    pub(crate) kind: Kind,
     pub(crate) changes: Vec<Change>,
 }
 
@@ -32,6 +31,8 @@ pub(crate) struct Walk {
     pub(crate) closed: bool,
     /// Commits read.
     pub(crate) commits: u64,
+    /// Newest commit the engine was said to have on disk by itself.
+    pub(crate) synced: u64,
 }
 
 /// Hands out the commits with numbers above `after`, in order. Files that hold only older ones are not read.
@@ -53,6 +54,9 @@ pub(crate) fn walk<E: From<io::Error>>(
         let mut frames = Frames::new(&bytes);
         for (header, payload) in frames.by_ref() {
             report.closed = header.kind == Kind::Closed;
+            if matches!(header.kind, Kind::Closed | Kind::Synced) {
+                report.synced = report.synced.max(header.number);
+            }
             if !matches!(header.kind, Kind::Durable | Kind::Lazy) {
                 continue;
             }
@@ -72,7 +76,7 @@ pub(crate) fn walk<E: From<io::Error>>(
             report.missing = report.missing.saturating_add(header.number - expected);
             expected = header.number.saturating_add(1);
             report.commits += 1;
-            visit(Commit { number: header.number, group: header.group, kind: header.kind, changes })?;
+            visit(Commit { number: header.number, group: header.group, changes })?;
         }
         report.damaged_bytes = report.damaged_bytes.saturating_add(frames.damaged);
         if frames.damaged > 0 {
@@ -107,7 +111,7 @@ pub(crate) fn snapshot_rows<E: From<io::Error>>(
                         Err(_) => damaged = damaged.saturating_add(payload.len() as u64),
                     }
                 }
-                Kind::Durable | Kind::Lazy | Kind::Closed => {}
+                Kind::Durable | Kind::Lazy | Kind::Closed | Kind::Synced => {}
             }
         }
         damaged = damaged.saturating_add(frames.damaged);

@@ -29,6 +29,13 @@ fn write(log: &mut ExportLog, codec: &Codec, numbers: std::ops::RangeInclusive<u
     }
 }
 
+/// Where the last record of a file ends.
+fn logical_end(bytes: &[u8]) -> usize {
+    let mut frames = frame::Frames::new(bytes);
+    frames.by_ref().for_each(drop);
+    frames.end
+}
+
 fn read(folder: &Path, after: u64) -> (Vec<u64>, Walk) {
     let mut numbers = Vec::new();
     let walk = walk::<io::Error>(folder, &codec(), after, |commit| {
@@ -62,7 +69,8 @@ fn a_torn_end_is_left_alone_and_a_new_file_begun() {
     let codec = codec();
     write(&mut open(folder.path(), 1), &codec, 1..=10);
     let path = Listing::read(folder.path()).unwrap().segments[0].path.clone();
-    let torn = std::fs::read(&path).unwrap();
+    let mut torn = std::fs::read(&path).unwrap();
+    torn.truncate(logical_end(&torn));
     std::fs::write(&path, &torn[..torn.len() - 3]).unwrap();
     write(&mut open(folder.path(), 11), &codec, 11..=12);
     let (numbers, walk) = read(folder.path(), 0);
@@ -78,7 +86,7 @@ fn damage_in_the_middle_costs_one_commit() {
     write(&mut open(folder.path(), 1), &codec(), 1..=9);
     let path = Listing::read(folder.path()).unwrap().segments[0].path.clone();
     let mut bytes = std::fs::read(&path).unwrap();
-    let at = bytes.len() / 2;
+    let at = logical_end(&bytes) / 2;
     bytes[at] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let (numbers, walk) = read(folder.path(), 0);

@@ -1,7 +1,7 @@
 //! Writing the export log, and keeping it short.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use kith_protocol::record::{Change, Row};
@@ -14,6 +14,9 @@ use crate::engine::{Direction, Engine};
 
 /// A file of commits is followed by a new one at this size; also the size of a snapshot's parts.
 const SEGMENT: u64 = 16 * 1024 * 1024;
+/// Room made at a time in a file of commits: writing over zeros needs no new length on disk, which halves what a sync
+/// costs.
+const ROOM: u64 = 1024 * 1024;
 /// Rows copied into a snapshot between two commits.
 const ROWS_PER_STEP: usize = 256;
 
@@ -25,6 +28,10 @@ pub(crate) struct ExportLog {
     /// Records of the group being committed.
     buffer: Vec<u8>,
     segment_bytes: u64,
+    /// Bytes of the file, zeros behind its records included.
+    allocated: u64,
+    /// Newest commit number the engine is known to have on disk, noted in the files.
+    noted: u64,
     next_seq: u32,
     /// Bytes of all files of commits.
     log_bytes: u64,
@@ -33,6 +40,8 @@ pub(crate) struct ExportLog {
     /// The log is rewritten when it has grown by the size of the snapshot, but at least by this.
     least: u64,
     unsynced: bool,
+    /// Commits are among what is not on disk.
+    uncommitted: bool,
     snapshot: Option<Snapshot>,
     /// Something is missing in the files: write all rows anew as soon as may be.
     incomplete: bool,
@@ -90,25 +99,33 @@ impl ExportLog {
                 let mut frames = Frames::new(&bytes);
                 let newest = frames.by_ref().map(|(header, _)| header.number).max();
                 let intact = frames.damaged == 0 && newest.is_none_or(|newest| newest < state.next);
-                let fits = (bytes.len() as u64) < SEGMENT && segment.first <= state.next;
-                (intact && fits).then_some((&segment.path, bytes.len() as u64))
+                let fits = (frames.end as u64) < SEGMENT && segment.first <= state.next;
+                (intact && fits).then_some((&segment.path, frames.end as u64, bytes.len() as u64))
             }
             None => None,
         };
-        let (file, segment_bytes, next_seq) = match continued {
-            Some((path, len)) => (File::options().append(true).open(path)?, len, next_seq),
-            None => (new_segment(folder, state.next, next_seq)?, 0, next_seq + 1),
+        let (file, segment_bytes, allocated, next_seq) = match continued {
+            Some((path, end, len)) => {
+                log_bytes = log_bytes.saturating_sub(len.saturating_sub(end));
+                let mut file = File::options().write(true).open(path)?;
+                file.seek(SeekFrom::Start(end))?;
+                (file, end, len, next_seq)
+            }
+            None => (new_segment(folder, state.next, next_seq)?, 0, 0, next_seq + 1),
         };
         Ok(Self {
             folder: folder.to_owned(),
             file,
             buffer: Vec::new(),
             segment_bytes,
+            allocated,
+            noted: 0,
             next_seq,
             log_bytes,
             snapshot_bytes,
             least: state.least,
             unsynced: false,
+            uncommitted: false,
             snapshot: None,
             incomplete: state.incomplete,
             keep_in: state.keep_in,
@@ -141,16 +158,54 @@ impl ExportLog {
         self.buffer.clear();
     }
 
+    /// Puts on disk what earlier groups left.
+    pub(crate) fn sync_others(&mut self) -> io::Result<()> {
+        if self.uncommitted { self.sync() } else { Ok(()) }
+    }
+
     /// Hands the group to the system.
     pub(crate) fn write(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        let len = self.buffer.len() as u64;
+        if self.segment_bytes.saturating_add(len) > self.allocated {
+            self.make_room(len)?;
+        }
         self.file.write_all(&self.buffer)?;
-        self.segment_bytes = self.segment_bytes.saturating_add(self.buffer.len() as u64);
-        self.log_bytes = self.log_bytes.saturating_add(self.buffer.len() as u64);
+        self.segment_bytes = self.segment_bytes.saturating_add(len);
+        self.log_bytes = self.log_bytes.saturating_add(len);
         self.buffer.clear();
         self.unsynced = true;
+        self.uncommitted = true;
+        Ok(())
+    }
+
+    /// Lengthens the file with zeros behind what it holds.
+    fn make_room(&mut self, len: u64) -> io::Result<()> {
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        let until = self.segment_bytes.saturating_add(len).saturating_add(ROOM);
+        self.file.seek(SeekFrom::Start(self.allocated))?;
+        while self.allocated < until {
+            self.file.write_all(&ZEROS)?;
+            self.allocated = self.allocated.saturating_add(ZEROS.len() as u64);
+        }
+        self.file.sync_all()?;
+        self.file.seek(SeekFrom::Start(self.segment_bytes))?;
+        Ok(())
+    }
+
+    /// Notes that the engine has everything up to this commit on disk by itself. The note need not be durable.
+    pub(crate) fn note_synced(&mut self, number: u64) -> io::Result<()> {
+        if number <= self.noted {
+            return Ok(());
+        }
+        frame::encode(Header { kind: Kind::Synced, number, group: number }, &[], &mut self.buffer)?;
+        let uncommitted = self.uncommitted;
+        self.write()?;
+        // a note may be lost
+        self.uncommitted = uncommitted;
+        self.noted = number;
         Ok(())
     }
 
@@ -163,15 +218,18 @@ impl ExportLog {
         if self.unsynced {
             self.file.sync_data()?;
             self.unsynced = false;
+            self.uncommitted = false;
         }
         Ok(())
     }
 
     fn rotate(&mut self, next: u64) -> io::Result<()> {
         self.sync()?;
+        self.file.set_len(self.segment_bytes)?;
         self.file = new_segment(&self.folder, next, self.next_seq)?;
         self.next_seq += 1;
         self.segment_bytes = 0;
+        self.allocated = 0;
         Ok(())
     }
 
@@ -179,6 +237,8 @@ impl ExportLog {
     pub(crate) fn close(&mut self, last: u64) -> io::Result<()> {
         frame::encode(Header { kind: Kind::Closed, number: last, group: last }, &[], &mut self.buffer)?;
         self.write()?;
+        self.file.set_len(self.segment_bytes)?;
+        self.allocated = self.segment_bytes;
         self.sync()
     }
 
@@ -190,6 +250,12 @@ impl ExportLog {
     /// Whether that is still to be done.
     pub(crate) const fn is_rewriting(&self) -> bool {
         self.incomplete || self.snapshot.is_some()
+    }
+
+    /// Whether the next [`ExportLog::tend`] begins a snapshot: whatever is older than it may go when it is done, so
+    /// the engine must have it on disk by itself.
+    pub(crate) fn begins_snapshot(&self) -> bool {
+        self.snapshot.is_none() && (self.incomplete || self.log_bytes > self.snapshot_bytes.max(self.least))
     }
 
     /// Whether [`ExportLog::tend`] has something to do.
@@ -206,7 +272,7 @@ impl ExportLog {
         if let Some(snapshot) = self.snapshot.take() {
             return self.continue_snapshot(snapshot, engine, codec);
         }
-        if self.incomplete || self.log_bytes > self.snapshot_bytes.max(self.least) {
+        if self.begins_snapshot() {
             self.rotate(last.saturating_add(1))?;
             self.snapshot = Some(Snapshot::begin(&self.folder, last)?);
         } else if self.segment_bytes > SEGMENT {
@@ -247,6 +313,7 @@ impl ExportLog {
         for segment in Listing::read(&self.folder)?.segments {
             self.log_bytes = self.log_bytes.saturating_add(std::fs::metadata(&segment.path)?.len());
         }
+        self.log_bytes = self.log_bytes.saturating_sub(self.allocated.saturating_sub(self.segment_bytes));
         tracing::debug!(base, bytes, "the export log was rewritten");
         Ok(())
     }

@@ -15,17 +15,17 @@ use crate::config::{EngineKind, OpenError, OpenReport, OpenStage, StoreConfig};
 use crate::disk;
 use crate::engine::{self, Durability, Engine};
 use crate::lock::DataLock;
-use crate::log::{self, Commit, ExportLog, Kind, Listing, LogState};
+use crate::log::{self, Commit, ExportLog, Listing, LogState};
 use crate::reader::{Core, Suspect};
 use crate::staging::{Meta, Staging, read_schema};
-use crate::writer::{SpaceGuard, Writer};
+use crate::writer::{GROUP_ROWS, SpaceGuard, Writer};
 
 /// Note of a run that saw damage.
 const SUSPECT: &str = "suspect";
 /// Less than this free and not even opening is tried.
 const OPEN_FREE: u64 = 1024 * 1024;
-/// Commits replayed into an engine that is a little behind; more mean that it lost something.
-const REPLAY: usize = 4096;
+/// Commits replayed into an engine that is behind; more than it may ever lack mean that it lost something.
+const REPLAY: usize = 64 * 1024;
 
 pub(crate) struct Opened {
     pub(crate) core: Arc<Core>,
@@ -299,7 +299,7 @@ enum Verdict {
     Restore(String),
 }
 
-/// Compares an engine with the log, and brings it up to it where only what was never acknowledged is missing.
+/// Compares an engine with the log, and brings it up to it where only what it had not put on disk yet is missing.
 fn compare(
     config: &StoreConfig,
     codec: &Codec,
@@ -326,12 +326,21 @@ fn compare(
     })
     .map_err(OpenError::io("cannot read the export log in", &folder))?;
     let reached = walk.last.unwrap_or(0).max(base);
-    let last_group = beyond.last().map(|commit| commit.group);
-    let acknowledged =
-        beyond.iter().any(|commit| commit.kind == Kind::Durable && Some(commit.group) != last_group);
-    if acknowledged || count > beyond.len() {
+    if walk.synced > meta.commit || count > beyond.len() {
         let lost = reached.saturating_sub(meta.commit);
         return Ok(Verdict::Restore(format!("the engine had lost {lost} commits")));
+    }
+    // A power cut may save a later record of the last group and not an earlier one: none of these was acknowledged, and
+    // the order must have no holes. A hole among older groups, each on disk before the next was begun, is damage.
+    let whole = (meta.commit.saturating_add(1)..)
+        .zip(&beyond)
+        .take_while(|(number, commit)| commit.number == *number)
+        .count();
+    let first_missing = meta.commit.saturating_add(1).saturating_add(whole as u64);
+    if beyond.get(whole..).and_then(<[_]>::last).is_some_and(|last| first_missing < last.group) {
+        return Ok(Verdict::Restore(format!(
+            "commit {first_missing} is neither in the engine nor in the log"
+        )));
     }
     if suspected {
         let mut tell = |rows| config.tell(OpenStage::Verifying(rows));
@@ -348,22 +357,41 @@ fn compare(
     if beyond.is_empty() {
         return Ok(Verdict::Sound { meta, log_incomplete, torn: false });
     }
-    // a power cut may save a later record of the last group and not an earlier one: the order must have no holes,
-    // and none of these was acknowledged
-    let whole = (meta.commit.saturating_add(1)..).zip(&beyond).take_while(|(n, commit)| commit.number == *n);
-    let mut staging = Staging::new(engine.as_ref(), codec, meta);
-    for (_, commit) in whole {
-        for change in &commit.changes {
-            staging.apply(change).map_err(row_error)?;
-        }
-        report.replayed = report.replayed.saturating_add(1);
-    }
-    let torn = report.replayed < beyond.len() as u64;
+    let torn = whole < beyond.len();
+    beyond.truncate(whole);
+    let mut meta = replay(engine.as_ref(), codec, meta, beyond, report)?;
     // numbers in the log are not given a second time
-    staging.meta.commit = reached;
-    let (batch, meta) = staging.finish().map_err(row_error)?;
+    meta.commit = reached;
+    let (batch, meta) = Staging::new(engine.as_ref(), codec, meta).finish().map_err(row_error)?;
     engine.write(&batch, &[], Durability::Durable)?;
     Ok(Verdict::Sound { meta, log_incomplete, torn })
+}
+
+/// Gives an engine the commits it lacks, in groups of a size it can take.
+fn replay(
+    engine: &dyn Engine,
+    codec: &Codec,
+    mut meta: Meta,
+    commits: Vec<Commit>,
+    report: &mut OpenReport,
+) -> Result<Meta, OpenError> {
+    let mut commits = commits.into_iter().peekable();
+    while commits.peek().is_some() {
+        let mut staging = Staging::new(engine, codec, meta);
+        while staging.rows() < GROUP_ROWS
+            && let Some(commit) = commits.next()
+        {
+            for change in &commit.changes {
+                staging.apply(change).map_err(row_error)?;
+            }
+            staging.meta.commit = commit.number;
+            report.replayed = report.replayed.saturating_add(1);
+        }
+        let (batch, written) = staging.finish().map_err(row_error)?;
+        engine.write(&batch, &[], Durability::Lazy)?;
+        meta = written;
+    }
+    Ok(meta)
 }
 
 #[cfg(test)]

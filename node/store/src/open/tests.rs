@@ -115,11 +115,12 @@ fn commits_the_engine_lost_after_they_were_acknowledged_are_brought_back() {
         let codec = Codec::new(&MasterKey::from_bytes([7; 32]));
         let state = crate::log::LogState { next: 2, incomplete: false, keep_in: None, least: 1 << 30 };
         let mut log = crate::log::ExportLog::open(&folder.path().join("export"), state).unwrap();
-        // two groups: the second was begun when the first was durable, so the engine had it
         for number in [2, 3] {
             log.append(&codec, number, number, true, &[Change::Put(conversation(100 + number))]).unwrap();
         }
         log.write().unwrap();
+        // the engine had them
+        log.note_synced(3).unwrap();
         drop(log);
         let (store, report) = Store::open(config(folder.path(), kind)).unwrap();
         assert!(report.restored && report.set_aside.is_some(), "{report:?}");
@@ -127,6 +128,46 @@ fn commits_the_engine_lost_after_they_were_acknowledged_are_brought_back() {
         assert!(report.notice().unwrap().contains("the engine had lost 2 commits"), "{report:?}");
         assert_eq!(store.conversations(1).unwrap()[0].last_order, 103);
         assert!(store.check().unwrap().is_sound());
+    }
+}
+
+#[test]
+fn what_the_engine_had_not_put_on_disk_yet_comes_from_the_log() {
+    for kind in [EngineKind::Sled, EngineKind::Redb] {
+        let folder = changed(kind, |_, _| ());
+        let codec = Codec::new(&MasterKey::from_bytes([7; 32]));
+        let state = crate::log::LogState { next: 2, incomplete: false, keep_in: None, least: 1 << 30 };
+        let mut log = crate::log::ExportLog::open(&folder.path().join("export"), state).unwrap();
+        // more rows than the engine may be given in one batch
+        for number in 2..1_500 {
+            log.append(&codec, number, number, true, &[Change::Put(conversation(number % 250))]).unwrap();
+            log.write().unwrap();
+        }
+        drop(log);
+        let (store, report) = Store::open(config(folder.path(), kind)).unwrap();
+        assert_eq!((report.restored, report.replayed, report.lost_commits), (false, 1_498, 0), "{report:?}");
+        assert_eq!(store.stats().unwrap().commits, 1_499);
+        let check = store.check().unwrap();
+        assert!(check.is_sound() && check.is_log_whole() && check.rows == 250, "{check:?}");
+    }
+}
+
+#[test]
+fn a_hole_among_groups_that_were_on_disk_is_damage_and_counted() {
+    for kind in [EngineKind::Sled, EngineKind::Redb] {
+        let folder = changed(kind, |_, _| ());
+        let codec = Codec::new(&MasterKey::from_bytes([7; 32]));
+        let state = crate::log::LogState { next: 2, incomplete: false, keep_in: None, least: 1 << 30 };
+        let mut log = crate::log::ExportLog::open(&folder.path().join("export"), state).unwrap();
+        for number in [2, 4] {
+            log.append(&codec, number, number, true, &[Change::Put(conversation(100 + number))]).unwrap();
+        }
+        log.write().unwrap();
+        drop(log);
+        let (store, report) = Store::open(config(folder.path(), kind)).unwrap();
+        assert!(report.restored && report.lost_commits == 1, "{report:?}");
+        assert!(report.notice().unwrap().contains("commit 3"), "{report:?}");
+        assert_eq!(store.conversations(1).unwrap()[0].last_order, 104);
     }
 }
 
