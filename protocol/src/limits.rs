@@ -44,6 +44,8 @@ pub const DIRECTORY_RECORD: usize = 4096;
 pub const PARENTS: usize = 8;
 /// Ranges beyond the gapless part in one frontier.
 pub const RANGES: usize = 64;
+/// Ranges beyond the gapless part noted of one stream.
+pub const HOLES: usize = 256;
 /// Frontiers in one frame.
 pub const FRONTIERS: usize = 64;
 /// Streams of one conversation; older ones than these are no more asked about.

@@ -16,6 +16,8 @@ use crate::record::{
 
 /// Edits, deletes and reactions looked at for one entry.
 const ANNOTATIONS: usize = 1024;
+/// An entry may be this far ahead of our clock.
+const AHEAD: u64 = 100 * 365 * limits::DAY;
 
 impl Engine {
     /// A device gives us an entry: its person's, or one of our own that we lost.
@@ -36,6 +38,7 @@ impl Engine {
         if own && !self.asked_for(&new.stream, new.number) {
             return Err(Fault::Misbehaviour("sends us an entry of our own that we did not ask for".into()));
         }
+        self.check_place(&new)?;
         let mut conversation = self.direct_or_new(contact.account)?;
         let mut stream = match self.stream(&new.stream)? {
             Some(stream) => stream,
@@ -45,6 +48,12 @@ impl Engine {
             return Err(Fault::Misbehaviour("sends an entry in somebody else's stream".into()));
         }
         if self.core.get::<Entry>(&Key::Entry(id))?.is_some() {
+            if !holds(&stream, new.number) {
+                // it came while its stream had too many holes to note it
+                self.fill(&mut stream, new.number, new.number.saturating_add(1));
+                self.settle_head(&mut stream)?;
+                self.core.put(stream.clone());
+            }
             self.owe_receipt(&stream);
             return Ok(());
         }
@@ -75,12 +84,28 @@ impl Engine {
                 let body =
                     EventBody::Message { conversation: new.conversation, entry: id, author: new.account };
                 self.core.event(body);
-                self.apply_annotations(id)
+                let there: Vec<Annotation> = self.core.range(&KeyRange::Annotations(id), ANNOTATIONS)?;
+                self.apply(id, there.into_iter().map(|annotation| annotation.by))
             }
             Body::Edit { target, .. } | Body::Delete { target } | Body::Reaction { target, .. } => {
                 self.annotate(target, id)
             }
         }
+    }
+
+    /// A place so far ahead that no clock can have given it would leave no room for what follows: whoever answers takes the
+    /// next one. Only what follows an entry that has such a place may have it.
+    fn check_place(&self, new: &entry::Entry) -> Result<(), Fault> {
+        if new.order <= self.core.now.wall.plus(AHEAD).0 {
+            return Ok(());
+        }
+        for parent in &new.parents {
+            let parent: Option<Entry> = self.core.get(&Key::Entry(*parent))?;
+            if parent.is_some_and(|parent| parent.order.saturating_add(1) >= new.order) {
+                return Ok(());
+            }
+        }
+        Err(Fault::Misbehaviour("sends an entry from more than a hundred years ahead".into()))
     }
 
     /// Numbers the entry in its stream; keeps both when two entries claim one number.
@@ -127,6 +152,8 @@ impl Engine {
                 Some(_) | None => stream.beyond.push((first, count)),
             }
         }
+        // a row has a limit: what lies beyond more holes than that is confirmed when it is sent again
+        stream.beyond.truncate(limits::HOLES);
         self.watch_gap(stream);
     }
 
@@ -140,16 +167,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Computes text, deletion and reactions of an entry from all that speak of it: the same on every device.
-    pub(super) fn apply_annotations(&mut self, target: EntryId) -> Result<(), Fault> {
+    /// Applies to an entry what others say of it. Each is merged by its place, so that every device comes to the same
+    /// text, deletion and reactions, in whatever order they came.
+    pub(super) fn apply(
+        &mut self,
+        target: EntryId,
+        sayings: impl IntoIterator<Item = EntryId>,
+    ) -> Result<(), Fault> {
         let Some(before) = self.core.get::<Entry>(&Key::Entry(target))? else { return Ok(()) };
         if before.kind != EntryKind::Text {
             return Ok(());
         }
-        let annotations: Vec<Annotation> = self.core.range(&KeyRange::Annotations(target), ANNOTATIONS)?;
         let mut after = before.clone();
-        for annotation in annotations {
-            let Some(by) = self.core.get::<Entry>(&Key::Entry(annotation.by))? else { continue };
+        for saying in sayings {
+            let Some(by) = self.core.get::<Entry>(&Key::Entry(saying))? else { continue };
             if by.conversation != before.conversation {
                 continue;
             }
@@ -158,7 +189,6 @@ impl Engine {
         }
         if after.deleted {
             after.text.clear();
-            after.bytes = Bytes::new();
             after.reactions.clear();
         }
         if after != before {
@@ -287,7 +317,8 @@ fn add_head(conversation: &mut Conversation, new: &entry::Entry, id: EntryId) {
     }
 }
 
-/// Applies what one entry says of another: the author alone edits and deletes; of several the last in order wins.
+/// Applies what one entry says of another: the author alone edits and deletes; of several the last in order wins. What
+/// the other side gave back as ours could be invented: it leaves its mark, and takes no bytes off our disk.
 fn apply(target: &mut Entry, by: &Entry, said: Body) {
     let place = (by.order, by.id);
     match said {
@@ -295,9 +326,16 @@ fn apply(target: &mut Entry, by: &Entry, said: Body) {
             if target.edited.is_none_or(|edited| edited < place) {
                 target.edited = Some(place);
                 target.text = text;
+                target.recovered |= by.recovered;
             }
         }
-        Body::Delete { .. } if by.author == target.author => target.deleted = true,
+        Body::Delete { .. } if by.author == target.author => {
+            target.recovered |= by.recovered && !target.deleted;
+            target.deleted = true;
+            if !by.recovered {
+                target.bytes = Bytes::new();
+            }
+        }
         Body::Reaction { emoji, .. } => {
             let full = target.reactions.len() >= limits::REACTIONS_PER_ENTRY;
             match target.reactions.iter_mut().find(|reaction| reaction.account == by.author) {
@@ -312,6 +350,12 @@ fn apply(target: &mut Entry, by: &Entry, said: Body) {
         }
         Body::Edit { .. } | Body::Delete { .. } | Body::Text { .. } | Body::Unknown => {}
     }
+}
+
+/// Whether a number of a stream is noted as held or void.
+fn holds(stream: &Stream, number: u64) -> bool {
+    number <= stream.gapless
+        || stream.beyond.iter().any(|(first, count)| (*first..first.saturating_add(*count)).contains(&number))
 }
 
 /// Numbers missing in a stream below `end`: (first, count), at most [`limits::RANGES`].

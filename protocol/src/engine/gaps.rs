@@ -21,6 +21,8 @@ pub(super) struct Gap {
     known_end: u64,
     /// How often the missing numbers were asked for.
     asked: u32,
+    /// Whose word it is that something is missing: one device can make us watch only so much.
+    told_by: Option<DeviceId>,
     /// Whom to ask besides the author's device (for our own lost entries).
     from: Option<DeviceId>,
     /// Which conversation.
@@ -43,14 +45,23 @@ impl Engine {
             self.core.timers.cancel(Timer::Gap(stream.id));
             return;
         }
-        if self.gaps.len() >= WATCHED && !self.gaps.contains_key(&stream.id) {
-            return;
-        }
-        let gap = self.gaps.entry(stream.id).or_default();
+        let Some(gap) = self.gap(stream.id, stream.device) else { return };
         gap.known_end = gap.known_end.max(held_end);
         if !self.core.timers.is_set(Timer::Gap(stream.id)) {
             self.core.timers.set(Timer::Gap(stream.id), self.core.now.mono.plus(limits::GAP_WAIT));
         }
+    }
+
+    /// The watch over a stream, begun if there is room for one more.
+    fn gap(&mut self, stream: StreamId, told_by: DeviceId) -> Option<&mut Gap> {
+        if !self.gaps.contains_key(&stream) {
+            let told = self.gaps.values().filter(|gap| gap.told_by == Some(told_by)).count();
+            if self.gaps.len() >= WATCHED || told >= limits::STREAMS {
+                return None;
+            }
+            self.gaps.insert(stream, Gap { told_by: Some(told_by), ..Gap::default() });
+        }
+        self.gaps.get_mut(&stream)
     }
 
     /// A contact's device says how far its streams go.
@@ -70,10 +81,7 @@ impl Engine {
     }
 
     fn expect(&mut self, stream: StreamId, conversation: ConversationId, from: DeviceId, end: u64) {
-        if self.gaps.len() >= WATCHED && !self.gaps.contains_key(&stream) {
-            return;
-        }
-        let gap = self.gaps.entry(stream).or_default();
+        let Some(gap) = self.gap(stream, from) else { return };
         gap.known_end = gap.known_end.max(end);
         gap.from = Some(from);
         gap.conversation = Some(conversation);
@@ -107,7 +115,8 @@ impl Engine {
         }
         let pause = limits::GAP_WAIT << gap.asked.min(8);
         // while what is missing is on its way anyway, or nobody can be asked, only wait
-        let can_ask = self.links.contains_key(&from);
+        let can_ask = self.links.contains_key(&from) && !self.is_backed_up(&from)?;
+        let Some(gap) = self.gaps.get_mut(&id) else { return Ok(()) };
         if can_ask {
             gap.asked = gap.asked.saturating_add(1);
             let account = self.core.owner(&from)?;
@@ -150,6 +159,9 @@ impl Engine {
         let Some(row) = self.stream(&stream)? else { return Ok(()) };
         if row.conversation != conversation {
             return Err(Fault::Misbehaviour("asks for entries of a conversation it has no part in".into()));
+        }
+        if self.is_backed_up(&from)? {
+            return Ok(());
         }
         let mut void = Vec::new();
         let mut left = limits::REQUESTED;
@@ -207,6 +219,9 @@ impl Engine {
         has: u64,
         had: u64,
     ) -> Result<(), Fault> {
+        if self.is_backed_up(&device)? {
+            return Ok(());
+        }
         // what is past this stretch the device asks for itself: it knows how far the stream goes
         for number in has.saturating_add(1)..=had.min(has.saturating_add(limits::REQUESTED as u64)) {
             self.send_again(stream, account, device, number)?;

@@ -241,7 +241,7 @@ impl Engine {
     /// Notes that one entry speaks of another, and applies it if that one is here.
     pub(super) fn annotate(&mut self, target: EntryId, by: EntryId) -> Result<(), Fault> {
         self.core.put(Annotation { target, by });
-        self.apply_annotations(target)
+        self.apply(target, [by])
     }
 }
 

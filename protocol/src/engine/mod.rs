@@ -194,6 +194,22 @@ impl Engine {
         }
     }
 
+    /// Seals any payload for a device, whatever an honest engine would say: for tests of what a contact may do to us.
+    #[cfg(feature = "testing")]
+    pub(crate) fn whisper(
+        &mut self,
+        device: DeviceId,
+        account: crate::id::AccountId,
+        body: crate::wire::PayloadBody,
+        now: Now,
+    ) -> bool {
+        self.core.begin(now);
+        let said = self.enqueue_payload(device, account, body);
+        let well = said.is_ok();
+        self.finish(said.map(|_| ()), "whispering");
+        well
+    }
+
     /// When to call [`Engine::handle_timeout`] at the latest, and why (for logs).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Mono, &'static str)> {

@@ -36,6 +36,12 @@ impl Engine {
         Ok(seq)
     }
 
+    /// Whether so much waits for a device that what it asks for has to wait, too: it asks again.
+    pub(super) fn is_backed_up(&self, device: &DeviceId) -> Result<bool, Fault> {
+        let outbox: Option<Outbox> = self.core.get(&Key::Outbox(*device))?;
+        Ok(outbox.is_some_and(|outbox| outbox.open >= limits::IN_FLIGHT as u64))
+    }
+
     /// Ends a job, whatever became of it.
     pub(super) fn end_job(&mut self, device: DeviceId, seq: u64) -> Result<(), Fault> {
         if self.core.get::<Job>(&Key::Job(device, seq))?.is_none() {

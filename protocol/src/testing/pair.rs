@@ -16,9 +16,11 @@ use crate::engine::{
 };
 use crate::id::{AccountId, Address, DeviceId, DirectoryKey, EntryId};
 use crate::record::{
-    Change, Contact, ContactState, Entry, Event, EventBody, Key, KeyRange, Rank, Reader as _, Record, Row,
+    Change, Contact, ContactState, Entry, Event, EventBody, Job, Key, KeyRange, Rank, Reader as _, Record,
+    Row,
 };
 use crate::time::{Mono, Now, Wall};
+use crate::wire::PayloadBody;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -334,6 +336,33 @@ impl Pair {
             self.input(who, Input::Frame { peer, link, bytes });
             self.drain(who);
         }
+    }
+
+    /// Seals any payload for the other side, as a contact with a program of its own would.
+    ///
+    /// # Panics
+    /// If the side is down.
+    pub fn whisper(&mut self, who: Who, body: PayloadBody) {
+        let now = self.now(who);
+        let (device, account) = (self.side(who.other()).device, self.side(who.other()).account);
+        let said =
+            self.side_mut(who).engine.as_mut().map(|engine| engine.whisper(device, account, body, now));
+        assert_eq!(said, Some(true), "the side is down or cannot speak");
+        self.drain(who);
+    }
+
+    /// Whether a side's next message would travel at once.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.a.link.is_some() && self.b.link.is_some()
+    }
+
+    /// Jobs that wait for the other side's device.
+    #[must_use]
+    pub fn jobs(&self, who: Who) -> Vec<Job> {
+        let range = KeyRange::Jobs(self.side(who.other()).device);
+        let rows = self.side(who).disk.range(&range, None, usize::MAX).unwrap_or_default();
+        rows.into_iter().filter_map(Job::from_row).collect()
     }
 
     /// Lets virtual time pass until the condition holds (true) or `millis` are over (false).
