@@ -2,7 +2,7 @@
 //!
 //! Nothing here does IO, reads a clock or spawns a task. A driver feeds the Engine with
 //! [`Engine::handle_input`] and takes what it wants done from [`Engine::poll_output`]; see [`engine`] for the order of
-//! calls and the one rule about outputs.
+//! calls and the one rule about outputs. [`mailbox`] is the state machine of a relay.
 
 pub mod crypto;
 pub mod directory;
@@ -12,6 +12,7 @@ pub mod id;
 pub mod identity;
 pub mod invite;
 pub mod limits;
+pub mod mailbox;
 pub mod record;
 pub mod secret;
 #[cfg(feature = "testing")]

@@ -205,6 +205,19 @@ pub fn envelope_id(envelope: &[u8]) -> EnvelopeId {
     EnvelopeId(id)
 }
 
+/// Kinds of envelope by size, for quotas: the five fixed classes, then up to 16 KiB, then the rest.
+pub const SIZE_KINDS: usize = CLASSES.len() + 2;
+
+/// The kind of an envelope of this length, or `None` if no envelope has it.
+#[must_use]
+pub fn size_kind(len: usize) -> Option<usize> {
+    if !(FRAME..=limits::ENVELOPE).contains(&len) || class(len) != len {
+        return None;
+    }
+    let fixed = CLASSES.iter().position(|class| *class == len);
+    Some(fixed.unwrap_or(if len <= 16 * 1024 { CLASSES.len() } else { CLASSES.len() + 1 }))
+}
+
 struct Parts<'a> {
     header: &'a [u8],
     nonce: &'a [u8; NONCE],
@@ -296,6 +309,15 @@ mod tests {
                     && class <= (len + len / 8).max(256).max(2 * len.min(2048))
             );
             assert_eq!(super::class(class), class);
+        }
+    }
+
+    #[test]
+    fn only_lengths_of_envelopes_have_a_kind() {
+        assert_eq!([256, 512, 1024, 2048, 4096].map(size_kind), [0, 1, 2, 3, 4].map(Some));
+        assert_eq!([4608, 16_384, 17_408, 65_536].map(size_kind), [5, 5, 6, 6].map(Some));
+        for len in [0, 1, 255, 257, 4097, 65_535, 65_537, usize::MAX] {
+            assert_eq!(size_kind(len), None, "{len}");
         }
     }
 

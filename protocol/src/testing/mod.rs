@@ -1,10 +1,13 @@
-//! For tests, the simulator and `kith store check`: two engines with a wire and a clock, a disk, and the invariants.
+//! For tests, the simulator and `kith store check`: two engines with a wire and a clock, a disk, the invariants,
+//! and a relay in memory.
 
 mod check;
 mod disk;
 mod pair;
+mod relay;
 pub mod vectors;
 
 pub use check::check;
 pub use disk::Disk;
 pub use pair::{Pair, Side, Weather, Who};
+pub use relay::{MemoryRows, Sent, TestRelay};
