@@ -14,10 +14,12 @@ use crate::reader::Core;
 use crate::staging::{Meta, Staging};
 use crate::ticket::{CommitError, Promise};
 
-/// Rows after which a group takes no further commit: sled's memory grows out of all proportion with its batches.
+/// Rows after which a batch takes no further commit: sled's memory grows out of all proportion with its batches.
 pub(crate) const GROUP_ROWS: usize = 1_000;
-/// Bytes after which a group takes no further commit.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Changes after which a group takes no further commit. With their indexes they stay near that many rows.
+const GROUP_CHANGES: usize = 400;
+/// Bytes of a group's records up to which no commit in it can be too large.
+const EARLY_BYTES: usize = 4 * 1024 * 1024;
 /// Rows, chunks and index rows of one commit.
 const COMMIT_ROWS: usize = 32 * 1024;
 /// Bytes of one commit.
@@ -33,6 +35,26 @@ pub(crate) struct Pending {
     pub(crate) changes: Vec<Change>,
     pub(crate) durable: bool,
     pub(crate) promise: Promise,
+}
+
+/// Commits written together.
+#[derive(Debug, Default)]
+struct Group {
+    pending: Vec<Pending>,
+    changes: usize,
+    durable: bool,
+}
+
+/// Why a group was not written, and which of its commits is to blame.
+struct Refused {
+    at: usize,
+    error: CommitError,
+}
+
+impl Refused {
+    fn log(error: &io::Error) -> Self {
+        Self { at: 0, error: CommitError::Failed(format!("the export log: {error}")) }
+    }
 }
 
 /// Keeps writes from filling the disk or outgrowing the quota.
@@ -149,44 +171,92 @@ impl Writer {
             }
             return;
         }
-        let core = Arc::clone(&self.core);
-        let mut staging = Staging::new(core.engine.as_ref(), &core.codec, self.meta);
-        let group = self.meta.commit.saturating_add(1);
-        let mut promises = Vec::new();
-        let mut durable = false;
-        let mut refused = None;
-        while staging.rows() < GROUP_ROWS
-            && staging.bytes() < GROUP_BYTES
+        let mut group = Group::default();
+        while group.changes < GROUP_CHANGES
             && let Some(pending) = waiting.next()
         {
-            match self.stage(&mut staging, &pending, group) {
-                Ok(()) => {
-                    durable |= pending.durable;
-                    promises.push(pending.promise);
-                }
-                Err(error) => {
-                    refused = Some((pending.promise, error));
-                    break;
-                }
-            }
+            group.changes = group.changes.saturating_add(pending.changes.len());
+            group.durable |= pending.durable;
+            group.pending.push(pending);
         }
-        let result = if let Some((promise, error)) = refused {
-            // some of its changes are staged already: nothing of this group is written
+        let result = self.commit(&group);
+        let mut pending = group.pending.into_iter();
+        let result = result.map_err(|Refused { at, error }| {
             let error = self.halt(error);
-            if let Some(log) = &mut self.log {
-                log.discard();
+            // what is not written was not refused for its own sake
+            let halted = CommitError::Halted(error.to_string());
+            for pending in pending.by_ref().take(at) {
+                pending.promise.answer(Err(halted.clone()));
             }
-            promise.answer(Err(error.clone()));
-            Err(CommitError::Halted(error.to_string()))
-        } else {
-            self.flush_group(staging, durable).map_err(|error| self.halt(error))
-        };
-        for promise in promises {
-            promise.answer(result.clone());
+            if let Some(refused) = pending.next() {
+                refused.promise.answer(Err(error));
+            }
+            halted
+        });
+        for pending in pending {
+            pending.promise.answer(result.clone());
         }
     }
 
-    fn stage(&mut self, staging: &mut Staging<'_>, pending: &Pending, group: u64) -> Result<(), CommitError> {
+    /// Writes a group: first to the log (what that has too much at a crash was never acknowledged, what it lacked could
+    /// not be restored), then to the engine.
+    fn commit(&mut self, group: &Group) -> Result<(), Refused> {
+        let core = Arc::clone(&self.core);
+        if let Some(log) = &mut self.log {
+            let first = self.meta.commit.saturating_add(1);
+            for (number, pending) in (first..).zip(&group.pending) {
+                log.append(&core.codec, number, first, pending.durable, &pending.changes)
+                    .map_err(|error| Refused::log(&error))?;
+            }
+        }
+        // A commit that can be too large is refused before anything is written. With the others the engine and the
+        // processor work while the disk does.
+        let early = group.changes <= GROUP_CHANGES
+            && self.log.as_ref().is_none_or(|log| log.buffered() <= EARLY_BYTES);
+        if early {
+            self.log_group(group.durable).map_err(|error| Refused::log(&error))?;
+        }
+        let mut staging = Staging::new(core.engine.as_ref(), &core.codec, self.meta);
+        for (at, pending) in group.pending.iter().enumerate() {
+            if let Err(error) = self.stage(&mut staging, pending) {
+                if let Some(log) = &mut self.log {
+                    log.discard();
+                }
+                return Err(Refused { at, error });
+            }
+        }
+        if !early {
+            self.log_group(group.durable).map_err(|error| Refused::log(&error))?;
+        }
+        let bytes = staging.bytes();
+        self.space.since = self.space.since.saturating_add(bytes as u64 * 2);
+        let durability =
+            if self.log.is_none() && group.durable { Durability::Durable } else { Durability::Lazy };
+        let written = staging.finish().and_then(|(batch, meta)| {
+            core.engine.write(&batch, &[], durability)?;
+            Ok(meta)
+        });
+        self.meta = written.map_err(|error| Refused { at: 0, error: self.failed(&error) })?;
+        self.lazy = durability == Durability::Lazy;
+        self.unsynced = self.unsynced.saturating_add(bytes);
+        if group.durable
+            && let Some(log) = &mut self.log
+        {
+            log.sync().map_err(|error| Refused::log(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Hands the group's records to the system, and to the disk if need be.
+    fn log_group(&mut self, durable: bool) -> io::Result<()> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        // a group is begun when the one before is on disk: a hole among older ones is damage, nothing else
+        log.sync_others()?;
+        log.write()?;
+        if durable { log.begin_sync() } else { Ok(()) }
+    }
+
+    fn stage(&self, staging: &mut Staging<'_>, pending: &Pending) -> Result<(), CommitError> {
         let (rows, bytes) = (staging.rows(), staging.bytes());
         for change in &pending.changes {
             staging.apply(change).map_err(|error| self.failed(&error))?;
@@ -196,39 +266,6 @@ impl Writer {
             }
         }
         staging.meta.commit = staging.meta.commit.saturating_add(1);
-        if let Some(log) = &mut self.log {
-            log.append(&self.core.codec, staging.meta.commit, group, pending.durable, &pending.changes)
-                .map_err(|error| CommitError::Failed(format!("the export log: {error}")))?;
-        }
-        Ok(())
-    }
-
-    fn flush_group(&mut self, staging: Staging<'_>, durable: bool) -> Result<(), CommitError> {
-        let bytes = staging.bytes();
-        self.space.since = self.space.since.saturating_add(bytes as u64 * 2);
-        let (batch, meta) = staging.finish().map_err(|error| self.failed(&error))?;
-        let log_failed = |error: io::Error| CommitError::Failed(format!("the export log: {error}"));
-        // first the log: what it has too much at a crash was never acknowledged, what it lacked could not be restored
-        let durability = match &mut self.log {
-            Some(log) => {
-                // a group is begun when the one before is on disk: a hole among older ones is damage, nothing else
-                log.sync_others().map_err(log_failed)?;
-                log.write().map_err(log_failed)?;
-                Durability::Lazy
-            }
-            None if durable => Durability::Durable,
-            None => Durability::Lazy,
-        };
-        self.core
-            .engine
-            .write(&batch, &[], durability)
-            .map_err(|error| self.failed(&OpenRowError::Engine(error)))?;
-        self.meta = meta;
-        self.lazy = durability == Durability::Lazy;
-        self.unsynced = self.unsynced.saturating_add(bytes);
-        if durable && let Some(log) = &mut self.log {
-            log.sync().map_err(log_failed)?;
-        }
         Ok(())
     }
 

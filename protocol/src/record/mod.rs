@@ -85,7 +85,7 @@ pub enum Key {
 }
 
 /// Rows read together, in key order where the last part is a number, otherwise in no promised order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KeyRange {
     /// All [`Contact`]s.
     Contacts,

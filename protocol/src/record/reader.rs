@@ -1,6 +1,7 @@
 //! Reading rows, and the overlay of rows that are not on disk yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use thiserror::Error;
@@ -33,16 +34,42 @@ pub trait Reader: Send {
     fn range(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Vec<Row>, ReadError>;
 }
 
+/// Weight of the rows remembered, above which all are forgotten: they are read again as they are needed.
+const KNOWN_BYTES: usize = 2 * 1024 * 1024;
+/// Weight of a row that was read.
+const READ_WEIGHT: usize = 1024;
+
 /// Rows as they will be once everything handed out is on disk: the store's rows under the changes not yet persisted.
 ///
-/// Changes are collected in one open batch; [`Overlay::seal`] closes it, [`Overlay::abandon`] takes it back.
+/// Changes are collected in one open batch; [`Overlay::seal`] closes it, [`Overlay::abandon`] takes it back. Nobody else
+/// writes these rows, so what was read or written lately is remembered.
 pub struct Overlay {
     base: Box<dyn Reader>,
+    known: RefCell<Known>,
     changed: BTreeMap<Key, Version>,
     sealed: VecDeque<Batch>,
     open: Batch,
     undo: Vec<(Key, Option<Version>)>,
     bytes: usize,
+}
+
+/// What the store holds, as far as it is remembered.
+#[derive(Default)]
+struct Known {
+    rows: BTreeMap<Key, Option<Row>>,
+    /// Ranges of which every row is remembered.
+    whole: BTreeSet<KeyRange>,
+    bytes: usize,
+}
+
+impl Known {
+    fn insert(&mut self, key: Key, row: Option<Row>, bytes: usize) {
+        if self.bytes > KNOWN_BYTES {
+            *self = Self::default();
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.rows.insert(key, row);
+    }
 }
 
 /// The newest value of a key, and the batch that holds it.
@@ -73,7 +100,61 @@ impl Overlay {
     #[must_use]
     pub fn new(base: Box<dyn Reader>) -> Self {
         let open = Batch { n: 1, ..Batch::default() };
-        Self { base, changed: BTreeMap::new(), sealed: VecDeque::new(), open, undo: Vec::new(), bytes: 0 }
+        Self {
+            base,
+            known: RefCell::default(),
+            changed: BTreeMap::new(),
+            sealed: VecDeque::new(),
+            open,
+            undo: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The store's row under a key.
+    fn stored(&self, key: &Key) -> Result<Option<Row>, ReadError> {
+        if let Some(row) = self.known.borrow().rows.get(key) {
+            return Ok(row.clone());
+        }
+        let row = self.base.get(key)?;
+        // most keys asked for in vain are asked for once: new ids
+        if row.is_some() {
+            self.known.borrow_mut().insert(key.clone(), row.clone(), READ_WEIGHT);
+        }
+        Ok(row)
+    }
+
+    /// The store's rows of a range.
+    fn stored_range(
+        &self,
+        range: &KeyRange,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Row>, ReadError> {
+        let (first, last) = range.bounds();
+        if self.known.borrow().whole.contains(range) {
+            let from = after.filter(|after| **after >= first && **after <= last);
+            let from = from.map_or(Bound::Included(&first), Bound::Excluded);
+            let known = self.known.borrow();
+            let rows =
+                known.rows.range((from, Bound::Included(&last))).filter(|(key, _)| range.contains(key));
+            return Ok(rows.filter_map(|(_, row)| row.clone()).take(limit).collect());
+        }
+        let rows = self.base.range(range, after, limit)?;
+        let weight = rows.len().saturating_add(1).saturating_mul(READ_WEIGHT);
+        if after.is_none() && rows.len() < limit && weight < KNOWN_BYTES / 4 {
+            let mut known = self.known.borrow_mut();
+            // all is forgotten before, not between two rows of the range
+            if known.bytes.saturating_add(weight) > KNOWN_BYTES {
+                *known = Known::default();
+            }
+            for row in &rows {
+                known.insert(row.key(), Some(row.clone()), READ_WEIGHT);
+            }
+            known.bytes = known.bytes.saturating_add(READ_WEIGHT);
+            known.whole.insert(range.clone());
+        }
+        Ok(rows)
     }
 
     /// The row under a key, as this kind of record.
@@ -83,7 +164,7 @@ impl Overlay {
     pub fn get<T: Record>(&self, key: &Key) -> Result<Option<T>, ReadError> {
         let row = match self.changed.get(key) {
             Some(version) => version.row.clone(),
-            None => self.base.get(key)?,
+            None => self.stored(key)?,
         };
         row.map(|row| T::from_row(row).ok_or_else(|| ReadError::Damaged(key.clone()))).transpose()
     }
@@ -107,7 +188,7 @@ impl Overlay {
             || self.changed.range((from, Bound::Included(&last))).filter(|(key, _)| range.contains(key));
         // rows that the overlay hides must not use up the limit
         let hidden = changed().filter(|(_, version)| version.row.is_none()).count();
-        for row in self.base.range(range, after, limit.saturating_add(hidden))? {
+        for row in self.stored_range(range, after, limit.saturating_add(hidden))? {
             rows.insert(row.key(), row);
         }
         for (key, version) in changed() {
@@ -173,14 +254,17 @@ impl Overlay {
         self.open.bytes = 0;
     }
 
-    /// Batches up to `n` are on disk: their rows are read from the store from now on.
+    /// Batches up to `n` are on disk.
     pub fn persisted(&mut self, n: u64) {
+        let known = self.known.get_mut();
         while self.sealed.front().is_some_and(|batch| batch.n <= n) {
             let Some(batch) = self.sealed.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(batch.bytes);
+            let weight = batch.bytes.checked_div(batch.keys.len()).unwrap_or_default();
             for key in batch.keys {
-                if self.changed.get(&key).is_some_and(|newest| newest.batch == batch.n) {
-                    self.changed.remove(&key);
+                let newest = self.changed.get(&key).is_some_and(|newest| newest.batch == batch.n);
+                if newest && let Some(version) = self.changed.remove(&key) {
+                    known.insert(key, version.row, weight);
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 mod frame;
 mod read;
+mod sync;
 mod write;
 
 use std::io;

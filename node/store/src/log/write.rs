@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kith_protocol::record::{Change, Row};
 
 use super::frame::{self, Frames, Header, Kind};
+use super::sync::Syncer;
 use super::{Listing, segment_name, snapshot_name};
 use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, encode_changes, encode_rows};
 use crate::disk;
@@ -24,7 +26,8 @@ const ROWS_PER_STEP: usize = 256;
 #[derive(Debug)]
 pub(crate) struct ExportLog {
     folder: PathBuf,
-    file: File,
+    file: Arc<File>,
+    syncer: Syncer,
     /// Records of the group being committed.
     buffer: Vec<u8>,
     segment_bytes: u64,
@@ -109,13 +112,14 @@ impl ExportLog {
                 log_bytes = log_bytes.saturating_sub(len.saturating_sub(end));
                 let mut file = File::options().write(true).open(path)?;
                 file.seek(SeekFrom::Start(end))?;
-                (file, end, len, next_seq)
+                (Arc::new(file), end, len, next_seq)
             }
             None => (new_segment(folder, state.next, next_seq)?, 0, 0, next_seq + 1),
         };
         Ok(Self {
             folder: folder.to_owned(),
             file,
+            syncer: Syncer::start()?,
             buffer: Vec::new(),
             segment_bytes,
             allocated,
@@ -153,6 +157,11 @@ impl ExportLog {
         frame::encode(header, &payload, &mut self.buffer)
     }
 
+    /// Bytes of the group's records.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Gives up a group that is not going to be written.
     pub(crate) fn discard(&mut self) {
         self.buffer.clear();
@@ -172,7 +181,7 @@ impl ExportLog {
         if self.segment_bytes.saturating_add(len) > self.allocated {
             self.make_room(len)?;
         }
-        self.file.write_all(&self.buffer)?;
+        (&*self.file).write_all(&self.buffer)?;
         self.segment_bytes = self.segment_bytes.saturating_add(len);
         self.log_bytes = self.log_bytes.saturating_add(len);
         self.buffer.clear();
@@ -185,13 +194,14 @@ impl ExportLog {
     fn make_room(&mut self, len: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         let until = self.segment_bytes.saturating_add(len).saturating_add(ROOM);
-        self.file.seek(SeekFrom::Start(self.allocated))?;
+        let mut file = &*self.file;
+        file.seek(SeekFrom::Start(self.allocated))?;
         while self.allocated < until {
-            self.file.write_all(&ZEROS)?;
+            file.write_all(&ZEROS)?;
             self.allocated = self.allocated.saturating_add(ZEROS.len() as u64);
         }
-        self.file.sync_all()?;
-        self.file.seek(SeekFrom::Start(self.segment_bytes))?;
+        file.sync_all()?;
+        file.seek(SeekFrom::Start(self.segment_bytes))?;
         Ok(())
     }
 
@@ -213,10 +223,19 @@ impl ExportLog {
         self.unsynced
     }
 
-    /// Puts everything on disk.
+    /// Begins to put everything on disk; [`ExportLog::sync`] ends it.
+    pub(crate) fn begin_sync(&mut self) -> io::Result<()> {
+        if self.unsynced { self.syncer.begin(&self.file) } else { Ok(()) }
+    }
+
+    /// Puts everything on disk. What was begun must not have been added to.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced {
-            self.file.sync_data()?;
+            if self.syncer.is_under_way() {
+                self.syncer.finish()?;
+            } else {
+                self.file.sync_data()?;
+            }
             self.unsynced = false;
             self.uncommitted = false;
         }
@@ -330,10 +349,10 @@ impl ExportLog {
     }
 }
 
-fn new_segment(folder: &Path, first: u64, seq: u32) -> io::Result<File> {
+fn new_segment(folder: &Path, first: u64, seq: u32) -> io::Result<Arc<File>> {
     let file = disk::private_file(&folder.join(segment_name(first, seq)))?;
     disk::sync_folder(folder)?;
-    Ok(file)
+    Ok(Arc::new(file))
 }
 
 impl Snapshot {
