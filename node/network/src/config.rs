@@ -123,7 +123,7 @@ impl Default for Limits {
             handshake_timeout: 10_000,
             dial_timeout: 20_000,
             idle_timeout: 60_000,
-            ping_interval: 60_000,
+            ping_interval: 180_000,
             ping_timeout: 20_000,
             stall_timeout: 30_000,
             queue_frames: 2048,
