@@ -93,6 +93,15 @@ pub enum CreateError {
     /// The store refused the account.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The file for the words is there already: they may be an account's.
+    #[error(
+        "{path} is there already and may hold the words of an account, so it is not written over: \
+         move it away, or name another file with --phrase-file"
+    )]
+    WordsExist {
+        /// Which.
+        path: String,
+    },
     /// A file or folder.
     #[error("{path} cannot be written: {source}")]
     Io {
@@ -186,7 +195,10 @@ fn write(
     let phrase = made.phrase.words();
     // the words first: an account whose words nobody has must not exist
     if let Some(path) = phrase_file {
-        write_words(path, &phrase).map_err(|source| io_at(path, source))?;
+        write_words(path, &phrase).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => CreateError::WordsExist { path: path.display().to_string() },
+            _ => io_at(path, source),
+        })?;
     }
     store.commit(made.changes).wait()?;
     store.close()?;

@@ -75,7 +75,12 @@ fn key(folder: &Folder) -> Finding {
             Some(text) => Finding::new("key", Level::Problem, text),
             None => Finding::new("key", Level::Ok, "the store's key is in a file that only you can read"),
         },
-        Ok(Some(kind)) => Finding::new("key", Level::Ok, format!("the store's key is kept by {kind}")),
+        Ok(Some(KeyKind::Keyring)) => {
+            Finding::new("key", Level::Ok, "the store's key is in this system's keyring")
+        }
+        Ok(Some(KeyKind::Passphrase | KeyKind::Auto)) => {
+            Finding::new("key", Level::Ok, "the store's key opens with a passphrase")
+        }
         Err(error) => Finding::new("key", Level::Problem, error.to_string()),
     }
 }
@@ -194,7 +199,11 @@ fn network(node: &NodeView) -> Vec<Finding> {
         let text = "the node listens nowhere; start it with --listen /ip4/0.0.0.0/tcp/0";
         Finding::new("listen", Level::Problem, text)
     } else {
-        Finding::new("listen", Level::Ok, format!("listening on {}", node.addresses.join(", ")))
+        Finding::new(
+            "listen",
+            Level::Ok,
+            format!("listening at {} addresses; `kith status` lists them", node.addresses.len()),
+        )
     });
     findings.push(match node.reachability.as_str() {
         "public" => Finding::new("reachability", Level::Ok, "others can reach this node from anywhere"),

@@ -188,3 +188,37 @@ async fn an_empty_folder_says_what_to_do_and_an_account_is_never_written_over() 
     let error = kith_node::account::create(&host, &ann.folder, again).unwrap_err().to_string();
     assert!(error.contains("Ann"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_and_a_deletion_say_where_they_stand_apart_from_their_message() {
+    let (mut ann, mut bob) = (Person::new("Ann"), Person::new("Bob"));
+    meet(&mut ann, &mut bob).await;
+    let a = ann.session();
+    let (edited, deleted) = (deliver(&a, bob.account, "one").await, deliver(&a, bob.account, "two").await);
+    bob.stop().await;
+    a.edit(edited.id, "one, changed".to_owned()).await.unwrap();
+    a.delete(deleted.id).await.unwrap();
+    for id in [edited.id, deleted.id] {
+        let view = a.message(id).await.unwrap();
+        assert_eq!(view.status, Status::Delivered, "what was first written is there");
+        let change = view.change.expect("one's own change is told of");
+        assert_eq!(change.status, Status::Queued);
+        assert_eq!(a.journey(change.id).await.unwrap().status, Status::Queued);
+    }
+
+    let mut events = a.events(None).await.unwrap();
+    bob.start().await;
+    for id in [edited.id, deleted.id] {
+        until(&mut events, |event| match &event.body {
+            EventBodyView::Changed { message } if message.id == id => {
+                message.change.is_some_and(|change| change.status.meets(Status::Delivered)).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    }
+    let there = bob.session().history(ann.account, 10, None).await.unwrap();
+    assert_eq!(there[0].text, "one, changed");
+    assert!(there[1].deleted);
+    assert!(there.iter().all(|view| view.change.is_none()), "of others it is not known here");
+}

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Text or bytes that are not the identifier they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("not a {what}: expected {expected} bytes, as {0} lower-case hex digits", expected * 2)]
+#[error("this is no {what}: expected {expected} bytes, as {0} lower-case hex digits", expected * 2)]
 pub struct ParseIdError {
     what: &'static str,
     expected: usize,

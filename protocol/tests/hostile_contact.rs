@@ -327,3 +327,22 @@ fn what_came_beyond_too_many_holes_is_confirmed_once_they_are_filled() {
     assert!(pair.run_until(60_000, whole), "{:?}", pair.row::<Stream>(Who::A, &Key::Stream(stream)));
     assert_eq!(pair.history(Who::A).len() as u64, last / 2);
 }
+
+#[test]
+fn a_device_whose_links_never_last_is_not_dialled_again_and_again() {
+    let mut pair = friends(13);
+    let mut links = 0;
+    for _ in 0..6_000 {
+        if pair.is_linked() {
+            links += 1;
+            pair.cut();
+        }
+        pair.run_for(100);
+    }
+    assert!((4..=40).contains(&links), "{links} links in ten minutes");
+    // one that lasts ends the suspicion
+    assert!(pair.run_until(3_600_000, Pair::is_linked));
+    pair.run_for(60_000);
+    pair.cut();
+    assert!(pair.run_until(2_000, Pair::is_linked));
+}

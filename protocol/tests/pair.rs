@@ -1,7 +1,7 @@
 //! Two engines against each other: the main path, and what goes wrong on it.
 
 use kith_protocol::engine::{Answer, Command};
-use kith_protocol::record::{Key, Rank};
+use kith_protocol::record::{EventBody, Key, Rank};
 use kith_protocol::testing::{Pair, Weather, Who};
 
 #[test]
@@ -229,7 +229,7 @@ fn removing_a_contact_ends_a_long_queue_in_small_batches_and_says_why() {
     assert!(done);
     assert!(pair.largest_batch() < 5_000, "{} rows in one batch", pair.largest_batch());
     let said = pair.side(Who::A).events.iter().any(|event| {
-        matches!(&event.body, kith_protocol::record::EventBody::Notice { code, text, .. }
+        matches!(&event.body, EventBody::Notice { code, text, .. }
             if code == "expired" && text.contains("removed") && !text.contains("30 days"))
     });
     assert!(said, "no notice says that the contact was removed");
@@ -260,4 +260,29 @@ fn what_a_contact_sent_and_nobody_understands_is_not_dropped_silently() {
         matches!(&event.body, EventBody::Notice { code, text, .. } if code == "unreadable" && text.contains("Ben"))
     });
     assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn an_edit_and_a_deletion_are_told_of_once_they_have_arrived() {
+    let mut pair = Pair::friends(21, Weather::FAIR);
+    let edited = pair.send(Who::A, "first").expect("sent");
+    let deleted = pair.send(Who::A, "second").expect("sent");
+    assert!(pair.run_until(5_000, Pair::all_delivered));
+    pair.set_network(false);
+    pair.command(Who::A, Command::Edit { target: edited, text: "changed".into() }).expect("edited");
+    pair.command(Who::A, Command::Delete { target: deleted }).expect("deleted");
+    let told = |pair: &Pair, id| {
+        let events = &pair.side(Who::A).events;
+        events
+            .iter()
+            .filter(|event| matches!(event.body, EventBody::Changed { entry, .. } if entry == id))
+            .count()
+    };
+    // once when it was done here
+    assert_eq!((told(&pair, edited), told(&pair, deleted)), (1, 1));
+    pair.set_network(true);
+    let both = |pair: &Pair| told(pair, edited) == 2 && told(pair, deleted) == 2;
+    assert!(pair.run_until(600_000, both), "and once when it had arrived");
+    assert_eq!(pair.history(Who::B)[0].text, "changed");
+    assert!(pair.history(Who::B)[1].deleted);
 }

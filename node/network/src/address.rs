@@ -181,7 +181,9 @@ fn v4_scope(ip: Ipv4Addr) -> Option<Scope> {
         return None;
     }
     let shared = a == 100 && (64..128).contains(&b);
-    let lan = ip.is_private() || ip.is_link_local() || shared;
+    // nobody routes these across the internet, whoever uses them at home
+    let tests = ip.is_documentation() || (a == 198 && (b == 18 || b == 19));
+    let lan = ip.is_private() || ip.is_link_local() || shared || tests;
     Some(if lan { Scope::Lan } else { Scope::Global })
 }
 
@@ -192,7 +194,8 @@ fn v6_scope(ip: Ipv6Addr) -> Option<Scope> {
     if ip.is_unspecified() || ip.is_multicast() {
         return None;
     }
-    let lan = ip.is_unicast_link_local() || ip.is_unique_local();
+    let tests = ip.segments().starts_with(&[0x2001, 0xdb8]);
+    let lan = ip.is_unicast_link_local() || ip.is_unique_local() || tests;
     Some(if lan { Scope::Lan } else { Scope::Global })
 }
 
@@ -212,6 +215,9 @@ mod tests {
         assert_eq!(scope_of("/ip4/100.64.0.1/tcp/1"), Some(Scope::Lan));
         assert_eq!(scope_of("/ip6/fd00::1/tcp/1"), Some(Scope::Lan));
         assert_eq!(scope_of("/ip6/::ffff:10.0.0.1/tcp/1"), Some(Scope::Lan));
+        assert_eq!(scope_of("/ip4/192.0.2.7/tcp/1"), Some(Scope::Lan));
+        assert_eq!(scope_of("/ip4/198.19.0.1/tcp/1"), Some(Scope::Lan));
+        assert_eq!(scope_of("/ip6/2001:db8::1/tcp/1"), Some(Scope::Lan));
         assert_eq!(scope_of("/ip4/8.8.8.8/tcp/1"), Some(Scope::Global));
         assert_eq!(scope_of("/dns4/chat.example.org/tcp/443"), Some(Scope::Global));
         assert_eq!(scope_of("/dns4/localhost/tcp/443"), Some(Scope::Loopback));

@@ -6,23 +6,26 @@ use std::sync::Arc;
 use kith_protocol::engine::own_directory_key;
 use kith_protocol::identity::{direct_conversation, safety_number};
 use kith_protocol::record::{
-    Contact, Conversation, Counters, Delivery, Entry, Event, Invite, InviteState, Key, KeyRange, Outbox, Own,
-    Rank, Settings, Stream,
+    Annotation, Contact, Conversation, Counters, Delivery, Entry, EntryKind, Event, Invite, InviteState, Key,
+    KeyRange, Outbox, Own, Rank, Record, Settings, Stream,
 };
 use kith_protocol::{AccountId, ConversationId, EntryId, StreamId, Wall};
 
 use super::error::Error;
 use super::library::{Library, all, get};
 use super::view::{
-    ContactStatus, ContactView, ConversationView, DeviceJourneyView, Direction, InviteListView, InviteStatus,
-    JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView, SettingsView, Status,
-    StepView, step_word,
+    ChangeView, ContactStatus, ContactView, ConversationView, DeviceJourneyView, Direction, InviteListView,
+    InviteStatus, JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView, SettingsView,
+    Status, StepView, step_word,
 };
 use super::who::Person;
 use crate::runtime::{NetworkFacts, Presence};
 
 /// Largest page of history or search.
 pub(crate) const PAGE: u32 = 1_000;
+
+/// Edits, deletions and reactions of one message that are looked at for its deletion.
+const ANNOTATIONS: usize = 1_000;
 
 /// Reads rows and shows them.
 #[derive(Clone)]
@@ -298,7 +301,7 @@ impl Reads {
     /// Stored events after a cursor, oldest first.
     pub(crate) fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, Error> {
         let rows = self.library.rows(&KeyRange::Events, Some(&Key::Event(after)), limit)?;
-        Ok(rows.into_iter().filter_map(<Event as kith_protocol::record::Record>::from_row).collect())
+        Ok(rows.into_iter().filter_map(<Event as Record>::from_row).collect())
     }
 
     pub(crate) fn name(&self, account: AccountId) -> Result<String, Error> {
@@ -356,12 +359,44 @@ impl Reads {
         }
     }
 
+    /// Where the edit or the deletion in force of one's own message stands.
+    fn change(&self, entry: &Entry) -> Result<Option<ChangeView>, Error> {
+        let by = if entry.deleted {
+            self.deletion(entry)?
+        } else {
+            match entry.edited {
+                Some((_, id)) => get::<Entry>(self.library.as_ref(), &Key::Entry(id))?,
+                None => None,
+            }
+        };
+        Ok(by.map(|by| ChangeView { id: by.id, status: by.rank.into() }))
+    }
+
+    /// The furthest of the author's deletions of a message: one that arrived is enough.
+    fn deletion(&self, entry: &Entry) -> Result<Option<Entry>, Error> {
+        let range = KeyRange::Annotations(entry.id);
+        let mut found: Option<Entry> = None;
+        for row in self.library.rows(&range, None, ANNOTATIONS)? {
+            let Some(annotation) = <Annotation as Record>::from_row(row) else { continue };
+            let Some(by) = get::<Entry>(self.library.as_ref(), &Key::Entry(annotation.by))? else { continue };
+            let deletes = by.kind == EntryKind::Delete && by.author == entry.author;
+            if deletes && found.as_ref().is_none_or(|found| found.rank < by.rank) {
+                found = Some(by);
+            }
+        }
+        Ok(found)
+    }
+
     fn show_entry(&self, entry: Entry, with: AccountId, names: &mut Names) -> Result<MessageView, Error> {
         let direction = self.direction(entry.author);
         let status = match direction {
             Direction::Out => entry.rank.into(),
             Direction::In if entry.number <= names.read(self, entry.stream)? => Status::Read,
             Direction::In => Status::Delivered,
+        };
+        let change = match direction {
+            Direction::Out => self.change(&entry)?,
+            Direction::In => None,
         };
         Ok(MessageView {
             id: entry.id,
@@ -381,6 +416,7 @@ impl Reads {
             reply_to: entry.reply_to,
             edited: entry.edited.is_some(),
             deleted: entry.deleted,
+            change,
             reactions: entry
                 .reactions
                 .into_iter()

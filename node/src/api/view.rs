@@ -8,8 +8,8 @@ mod text;
 pub use event::{EventBodyView, EventView};
 pub(crate) use message::step_word;
 pub use message::{
-    ConversationView, CustodyView, DeviceJourneyView, Direction, Draft, JourneyView, Kind, MessageView,
-    ReactionView, SentView, Status, StepView, WaitView,
+    ChangeView, ConversationView, CustodyView, DeviceJourneyView, Direction, Draft, JourneyView, Kind,
+    MessageView, ReactionView, SentView, Status, StepView, WaitView,
 };
 pub use person::{
     ContactStatus, ContactView, InviteListView, InviteStatus, InviteView, NodeView, ProfileView, Reach,

@@ -9,25 +9,22 @@ use kith_store::{Place, StoreReader};
 use crate::api::Library;
 
 /// Holds the reader of the store in use.
-#[derive(Debug, Default)]
-pub(crate) struct Shelf(RwLock<Option<StoreReader>>);
+#[derive(Debug)]
+pub(crate) struct Shelf(RwLock<Result<StoreReader, String>>);
 
 impl Shelf {
     pub(crate) const fn new(reader: StoreReader) -> Self {
-        Self(RwLock::new(Some(reader)))
+        Self(RwLock::new(Ok(reader)))
     }
 
-    pub(crate) fn replace(&self, reader: Option<StoreReader>) {
+    /// The store in use, or why there is none now.
+    pub(crate) fn replace(&self, reader: Result<StoreReader, String>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = reader;
     }
 
     fn reader(&self) -> Result<StoreReader, ReadError> {
         let reader = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        reader.clone().ok_or_else(|| {
-            ReadError::Store(
-                "it is closed, since the node has stopped or recovers from a failed write".to_owned(),
-            )
-        })
+        reader.clone().map_err(ReadError::Store)
     }
 }
 

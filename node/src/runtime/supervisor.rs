@@ -47,19 +47,19 @@ impl Supervisor {
                     if self.ports.host.mono().since(born) > PAUSE_MAX {
                         pause = PAUSE_MIN;
                     }
-                    self.clear();
+                    self.clear(format!("a write failed, so it is being opened anew: {error}"));
                     life = self.reopen(&mut pause).await;
                 }
             }
         }
-        self.shelf.replace(None);
+        self.shelf.replace(Err("the node has stopped".to_owned()));
         self.ports.stop.cancel();
         self.ports.network.shutdown().await;
     }
 
     /// Takes back what the old Engine has told the world.
-    fn clear(&mut self) {
-        self.shelf.replace(None);
+    fn clear(&mut self, why: String) {
+        self.shelf.replace(Err(why));
         for account in self.ports.presence.clear() {
             // nobody may be listening
             let _ = self.ports.live.send(Live::Transient(Transient::Online { account, online: false }));
@@ -78,7 +78,7 @@ impl Supervisor {
             *pause = pause.saturating_mul(2).min(PAUSE_MAX);
             match self.open() {
                 Ok((engine, store)) => {
-                    self.shelf.replace(Some(store.reader()));
+                    self.shelf.replace(Ok(store.reader()));
                     tracing::info!("the store is open again");
                     return Some(Driver::new(engine, store));
                 }

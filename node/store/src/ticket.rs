@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// Bytes of a megabyte, as people are told.
+const MB: u64 = 1024 * 1024;
+
 /// Why a commit was refused. Nothing of it is stored, and nothing that was committed after it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// The disk is nearly full.
-    #[error("only {free} bytes are free where the store lies, {needed} must stay free: free some space")]
+    #[error("only {} MB are free where the store lies, {} MB must stay free: free some space", free / MB, needed / MB)]
     NoSpace {
         /// Bytes free.
         free: u64,

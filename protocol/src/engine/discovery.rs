@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::links::Link;
 use super::output::Output;
 use super::timer::Timer;
 use super::{Engine, Fault};
@@ -39,7 +40,14 @@ enum Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     attempts: u32,
+    /// Links in a row that did not last.
+    short_lived: u32,
 }
+
+/// A link that lasted so long is no sign of trouble.
+const SETTLED: u64 = 10 * limits::SECOND;
+/// So many links in a row may break early before the next one has to wait.
+const RESTLESS: u32 = 3;
 
 /// A record is published a little after the reason for it, so that several reasons make one.
 const PUBLISH_DELAY: u64 = 300;
@@ -75,11 +83,23 @@ impl Engine {
         }
     }
 
-    /// After a link was lost: soon, but not both sides at the same moment.
-    pub(super) fn reach_soon(&mut self, device: DeviceId) {
-        self.reach.insert(device, Reach::default());
-        let pause = 100_u64.saturating_add(self.core.below(400));
-        self.core.timers.set(Timer::Reach(device), self.core.now.mono.plus(pause));
+    /// After a link was lost: soon, but not both sides at the same moment, and with pauses if links to this device never
+    /// last, as with one whose disk is full.
+    pub(super) fn reach_soon(&mut self, device: DeviceId, gone: &Link) {
+        let lasted = self.core.now.mono.since(gone.since) >= SETTLED;
+        let short_lived = if lasted { 0 } else { gone.short_lived.saturating_add(1) };
+        self.reach.insert(device, Reach { attempts: 0, short_lived });
+        let pause = match short_lived.checked_sub(RESTLESS) {
+            None => 100,
+            Some(many) => (limits::BACKOFF_MIN << many.min(16)).min(limits::BACKOFF_MAX),
+        };
+        let jitter = self.core.below(pause.max(400));
+        self.core.timers.set(Timer::Reach(device), self.core.now.mono.plus(pause).plus(jitter));
+    }
+
+    /// How many links to a device broke early, one after the other.
+    pub(super) fn short_lived(&self, device: &DeviceId) -> u32 {
+        self.reach.get(device).map_or(0, |reach| reach.short_lived)
     }
 
     /// No more attempts: the device is there, or is not wanted.

@@ -22,9 +22,9 @@ impl Engine {
         if uses == 0 || uses > USES {
             return Err(CommandError::Invalid(format!("an invite can be used 1 to {USES} times")));
         }
-        if ttl == 0 || ttl > limits::INVITE_TTL {
+        if !(limits::SECOND..=limits::INVITE_TTL).contains(&ttl) {
             let days = limits::INVITE_TTL / limits::DAY;
-            return Err(CommandError::Invalid(format!("an invite lives at most {days} days")));
+            return Err(CommandError::Invalid(format!("an invite lives from 1 second to {days} days")));
         }
         let invites: Vec<Invite> = self.core.range(&KeyRange::Invites, limits::INVITES + 1)?;
         if invites.len() >= limits::INVITES {

@@ -21,6 +21,10 @@ const VERSION: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) id: LinkId,
+    /// When it came to be.
+    pub(super) since: Mono,
+    /// Links before it that broke early, one after the other.
+    pub(super) short_lived: u32,
     /// Jobs sent over this link and not yet acknowledged: by place in the queue.
     pub(super) in_flight: BTreeMap<u64, (EnvelopeId, usize)>,
     pub(super) in_flight_bytes: usize,
@@ -62,9 +66,11 @@ pub(super) struct Held {
 }
 
 impl Link {
-    fn new(id: LinkId) -> Self {
+    fn new(id: LinkId, since: Mono, short_lived: u32) -> Self {
         Self {
             id,
+            since,
+            short_lived,
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             next_seq: 0,
@@ -110,7 +116,10 @@ impl Engine {
             self.core.say_now(Output::Refuse { peer });
             return Ok(());
         }
-        let fresh = self.links.insert(peer, Link::new(link)).is_none();
+        let short_lived =
+            self.links.get(&peer).map_or_else(|| self.short_lived(&peer), |old| old.short_lived);
+        let new = Link::new(link, self.core.now.mono, short_lived);
+        let fresh = self.links.insert(peer, new).is_none();
         self.reached(peer);
         let accepted = contact.as_ref().filter(|contact| contact.state == ContactState::Accepted);
         let list = accepted.map(|_| (self.core.keys.list.version, self.core.keys.list_hash));
@@ -152,7 +161,7 @@ impl Engine {
             self.core.put(contact);
             self.core.say(Output::Transient(Transient::Online { account, online: false }));
         }
-        self.reach_soon(peer);
+        self.reach_soon(peer, &gone);
         Ok(())
     }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::timer::Timer;
 use super::{Engine, Fault};
+use crate::entry::Body;
 use crate::id::{AccountId, DeviceId, EntryId, StreamId};
 use crate::limits;
 use crate::record::{
-    Contact, Custody, Delivery, Entry, EventBody, Key, KeyRange, Proof, Rank, ReceivedFrontier, StepKind,
-    Stream, StreamEntry,
+    Contact, Custody, Delivery, Entry, EntryKind, EventBody, Key, KeyRange, Proof, Rank, ReceivedFrontier,
+    StepKind, Stream, StreamEntry,
 };
 use crate::wire::{Frame, Frontier};
 
@@ -215,11 +216,21 @@ impl Engine {
         if rank <= entry.rank {
             return Ok(());
         }
+        let arrived = entry.rank < Rank::Delivered && rank >= Rank::Delivered;
+        let ended = matches!(rank, Rank::Expired | Rank::Rejected);
         entry.rank = rank;
+        let conversation = entry.conversation;
         let custody = Custody::default();
         let body = EventBody::Status { conversation: entry.conversation, entry: id, rank, custody };
         let (visible, author) = (entry.visible, entry.author);
+        let changed = if arrived || ended { changed_by(&entry) } else { None };
         self.core.put(entry);
+        if let Some(target) = changed
+            && author == self.core.own.account
+        {
+            // what is shown of the message depends on whether its edit or deletion has arrived
+            self.core.event(EventBody::Changed { conversation, entry: target });
+        }
         if visible && author == self.core.own.account {
             self.core.event(body);
             let about = super::core::About { account: with, device: None, entry: Some(id) };
@@ -235,6 +246,17 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// The message that one of our entries edits or takes back.
+fn changed_by(entry: &Entry) -> Option<EntryId> {
+    if !matches!(entry.kind, EntryKind::Edit | EntryKind::Delete) {
+        return None;
+    }
+    match crate::entry::parse(&entry.bytes).ok()?.1.body {
+        Body::Edit { target, .. } | Body::Delete { target } => Some(target),
+        _ => None,
     }
 }
 

@@ -153,6 +153,16 @@ pub struct ReactionView {
     pub emoji: String,
 }
 
+/// The newest edit or deletion of one's own message: it travels by itself, after the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// The entry that changes the message; its journey is that of any message.
+    #[serde(with = "hex")]
+    pub id: EntryId,
+    /// Where it stands. Until it is delivered the other side sees what was there before.
+    pub status: Status,
+}
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
@@ -195,6 +205,9 @@ pub struct MessageView {
     pub edited: bool,
     /// Taken back by its author.
     pub deleted: bool,
+    /// Own: where the edit or the deletion in force stands; `status` is that of the message as it was first written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeView>,
     /// Reactions in force.
     pub reactions: Vec<ReactionView>,
 }

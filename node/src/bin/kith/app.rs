@@ -80,7 +80,9 @@ impl App {
 
     /// Refuses to go on in a folder without an account.
     pub(crate) fn need_account(&self) -> anyhow::Result<()> {
-        if has_account(&self.folder) {
+        if self.folder.store().try_exists().with_context(|| {
+            format!("{} cannot be looked into; is it another user's?", self.folder.path().display())
+        })? {
             return Ok(());
         }
         bail!("there is no account in {} yet; run `kith init --name YOU` first", self.folder.path().display())

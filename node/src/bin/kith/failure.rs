@@ -35,8 +35,20 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
         // the reader (`head`, a pager) has seen enough
         return ExitCode::SUCCESS;
     }
-    eprintln!("kith: {error:#}");
+    eprintln!("kith: {}", told(&error));
     ExitCode::from(code(&error))
+}
+
+/// The error and its causes on one line; what a text says already is not said again.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -61,6 +73,15 @@ mod tests {
         assert_eq!(code(&usage("no")), USAGE);
         assert_eq!(code(&api::Error::Offline.into()), FAILED);
         assert_eq!(code(&anyhow::anyhow!("no")), FAILED);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || io::Error::from_raw_os_error(13);
+        let twice = anyhow::Error::new(cause()).context(format!("x cannot be used: {}", cause()));
+        assert_eq!(told(&twice).matches("os error 13").count(), 1);
+        let bare = anyhow::Error::new(cause()).context("x cannot be used");
+        assert_eq!(told(&bare), format!("x cannot be used: {}", cause()));
     }
 
     #[test]

@@ -20,25 +20,49 @@ pub(crate) fn short_id(id: EntryId) -> String {
     id.to_string().chars().take(SHORT_ID).collect()
 }
 
-/// Who wrote it, from the reader's side.
+/// Who wrote it, from the reader's side. Nobody else's name looks like the word for oneself.
 pub(crate) fn author(message: &MessageView) -> String {
     match message.direction {
         Direction::Out => "you".to_owned(),
-        Direction::In => clean_line(&message.author_name),
+        Direction::In => {
+            let name = clean_line(&message.author_name);
+            if name.trim().to_lowercase() == "you" {
+                return format!("{name} ({})", message.author.short());
+            }
+            name
+        }
     }
+}
+
+/// What an edit or a deletion of one's own has come to, if that is less than the tick beside the message says.
+fn change_lacks(message: &MessageView) -> Option<&'static str> {
+    let change = message.change?;
+    let there = Status::Delivered;
+    if !message.status.meets(there) || change.status.meets(there) {
+        return None;
+    }
+    Some(match (message.deleted, change.status.failed()) {
+        (false, false) => "queued, they see the earlier text",
+        (false, true) => "did not arrive, they see the earlier text",
+        (true, false) => "queued, they still see it",
+        (true, true) => "did not arrive, they still see it",
+    })
 }
 
 /// What a message says, with what became of it.
 pub(crate) fn body(message: &MessageView) -> String {
+    let lacks = change_lacks(message).map(|lacks| format!("; {lacks}")).unwrap_or_default();
     if message.deleted {
-        return "(deleted)".to_owned();
+        let whose = if message.recovered { ", says the other side" } else { "" };
+        return format!("(deleted{whose}{lacks})");
     }
     if message.kind == Kind::Unknown {
         return "(made by a newer Kith; update to see it)".to_owned();
     }
     let mut text = clean(&message.text);
+    let edited = format!("edited{lacks}");
     for (is, word) in [
-        (message.edited, "edited"),
+        (message.edited, edited.as_str()),
         (message.late, "arrived late"),
         (message.recovered, "given back by the other side"),
     ] {
@@ -164,7 +188,8 @@ impl Page {
         lines
     }
 
-    fn remember(&mut self, view: &MessageView) {
+    /// Keeps a message to be quoted by those that answer it.
+    pub(crate) fn remember(&mut self, view: &MessageView) {
         self.texts.insert(view.id, format!("{}: {}", author(view), fit(&clean_line(&view.text), 60)));
     }
 }
@@ -283,6 +308,34 @@ fn next(journey: &JourneyView, node_runs: bool) -> &'static str {
     }
 }
 
+/// Where a node listens, a line for each place: `192.0.2.7  tcp 4001, ws 4002, quic 4003`. Scripts and bootstrap lists
+/// use the addresses as they are; nobody wants to read fifteen of them.
+pub(crate) fn places(addresses: &[String]) -> Vec<String> {
+    let mut places: Vec<(String, Vec<String>)> = Vec::new();
+    for address in addresses {
+        let (place, way) = place(address);
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, ways)) => ways.push(way),
+            None => places.push((place, vec![way])),
+        }
+    }
+    let columns = places.iter().map(|(place, _)| width(place)).max().unwrap_or(0);
+    places.into_iter().map(|(place, ways)| format!("{}  {}", pad(&place, columns), ways.join(", "))).collect()
+}
+
+/// `/ip4/192.0.2.7/tcp/4001/p2p/…` as place and way.
+fn place(address: &str) -> (String, String) {
+    let bare = address.split("/p2p/").next().unwrap_or_default();
+    let parts: Vec<&str> = bare.split('/').skip(1).collect();
+    let way = match parts.get(2..).unwrap_or_default() {
+        ["tcp", port] => format!("tcp {port}"),
+        ["tcp", port, "ws"] => format!("ws {port}"),
+        ["udp", port, "quic-v1"] => format!("quic {port}"),
+        _ => return (clean_line(bare), String::new()),
+    };
+    (clean_line(parts.get(1).copied().unwrap_or_default()), way)
+}
+
 /// How the node stands, in a few lines.
 pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", out.paint(Style::Bold, &clean_line(&node.name)), node.account)];
@@ -295,13 +348,14 @@ pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
             _ => "not known yet whether others can reach you from outside",
         };
         lines.push(format!(
-            "on-line: {}, {} connected; {reach}",
+            "on-line; {} on-line, {} connected; {reach}",
             when::plural(node.contacts_online as u64, "contact"),
-            when::plural(node.peers as u64, "peer"),
+            when::plural(node.peers as u64, "node"),
         ));
     }
     if node.queued > 0 {
-        lines.push(format!("{} on the way", when::plural(node.queued, "message")));
+        let deliveries = if node.queued == 1 { "delivery" } else { "deliveries" };
+        lines.push(format!("{} {deliveries} not yet confirmed (messages, edits and the like)", node.queued));
     }
     if !node.addresses.is_empty() {
         lines.push("addresses:".to_owned());
@@ -313,7 +367,7 @@ pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use kith_node::api::{CustodyView, Timestamp};
+    use kith_node::api::{ChangeView, CustodyView, Timestamp};
     use kith_node::protocol::{AccountId, ConversationId};
 
     use super::*;
@@ -338,8 +392,68 @@ pub(crate) mod tests {
             reply_to: None,
             edited: false,
             deleted: false,
+            change: None,
             reactions: Vec::new(),
         }
+    }
+
+    fn changed(deleted: bool, status: Status, change: Status) -> String {
+        let view = MessageView {
+            status,
+            deleted,
+            edited: !deleted,
+            change: Some(ChangeView { id: EntryId([9; 32]), status: change }),
+            ..sample(Direction::Out, "new text")
+        };
+        message(&Out::plain(120), "", &view, None).join("\n")
+    }
+
+    #[test]
+    fn a_tick_beside_an_edited_text_does_not_vouch_for_the_edit() {
+        let shown = changed(false, Status::Read, Status::Queued);
+        assert!(shown.ends_with("new text (edited; queued, they see the earlier text)  ✓✓ read"), "{shown}");
+        assert!(changed(false, Status::Read, Status::Expired).contains("did not arrive"));
+        for there in [Status::Delivered, Status::Read] {
+            assert!(changed(false, Status::Read, there).ends_with("new text (edited)  ✓✓ read"));
+        }
+        // neither of them left: the tick says it for both
+        assert!(changed(false, Status::Queued, Status::Queued).ends_with("new text (edited)  … queued"));
+    }
+
+    #[test]
+    fn a_deletion_that_did_not_arrive_yet_says_so() {
+        assert!(
+            changed(true, Status::Read, Status::Queued).ends_with("(deleted; queued, they still see it)")
+        );
+        assert!(changed(true, Status::Read, Status::Delivered).ends_with("you: (deleted)"));
+        assert!(changed(true, Status::Queued, Status::Queued).ends_with("you: (deleted)"));
+    }
+
+    #[test]
+    fn places_are_a_line_each() {
+        let addresses: Vec<String> = [
+            "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWQw7vDCvSJDb6sTEk22mQA8T2dK9XAGJFYCbGvrAJgXo8",
+            "/ip4/192.0.2.7/tcp/4002/ws",
+            "/ip4/192.0.2.7/udp/4003/quic-v1",
+            "/ip6/fd00::2/tcp/4001",
+            "/dns4/chat.example.org/tcp/443/wss/p2p/12D3KooWQw7vDCvSJDb6sTEk22mQA8T2dK9XAGJFYCbGvrAJgXo8",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let lines = places(&addresses);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with("192.0.2.7 ") && lines[0].ends_with("  tcp 4001, ws 4002, quic 4003"));
+        assert!(lines[1].starts_with("fd00::2 ") && lines[1].ends_with("  tcp 4001"));
+        assert!(lines[2].starts_with("/dns4/chat.example.org/tcp/443/wss"));
+    }
+
+    #[test]
+    fn nobody_can_call_themselves_you() {
+        for name in ["you", "You", " YOU "] {
+            let view = MessageView { author_name: name.to_owned(), ..sample(Direction::In, "hi") };
+            assert!(author(&view).contains("(02020202)"), "{}", author(&view));
+        }
+        assert_eq!(author(&sample(Direction::In, "hi")), "Ana");
     }
 
     #[test]

@@ -119,7 +119,10 @@ pub enum KeyError {
     #[error("the passphrase is wrong")]
     WrongPassphrase,
     /// There is no keyring, or it does not answer.
-    #[error("the system's keyring cannot be used ({0}): unlock it, or take --key passphrase or --key file")]
+    #[error(
+        "the system's keyring cannot be used ({0}): unlock it or log in to the desktop that keeps \
+         it; a new account can do without, by --key passphrase or --key file"
+    )]
     NoKeyring(String),
     /// The keyring answers and does not have the key.
     #[error(

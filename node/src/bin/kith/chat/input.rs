@@ -32,7 +32,7 @@ pub(super) enum Input {
 
 /// One line for each command.
 pub(super) const HELP: [&str; 9] = [
-    "/info [N]        where a message is; N is the number before it, without it your last one",
+    "/info [N]        where message N is and what happens next, without N your last one",
     "/reply N TEXT    answer message N",
     "/edit [N] TEXT   change a message of yours, without N your last one",
     "/delete [N]      take a message of yours back, for both of you",

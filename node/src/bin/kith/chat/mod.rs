@@ -22,7 +22,7 @@ use talk::Talk;
 /// `kith chat WHO`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "What you write is sent with Enter (Alt-Enter begins a new line). Lines that begin with / are commands:\n\n\
+    after_help = "What you write is sent with Enter (Alt-Enter begins a new line). Lines that begin with / are commands:\n\n  \
     /info [N]        where a message is; N is the number before it, without it your last one\n  \
     /reply N TEXT    answer it\n  \
     /edit [N] TEXT   change a message of yours\n  \

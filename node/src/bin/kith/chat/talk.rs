@@ -54,7 +54,7 @@ pub(super) enum News {
 
 /// How a task ended.
 enum Done {
-    Acted { written: Option<MessageView>, lines: Vec<String>, failure: Option<(Error, Input, ClientId)> },
+    Acted { written: Option<Box<MessageView>>, lines: Vec<String>, failure: Option<(Error, Input, ClientId)> },
     Older(Result<Vec<MessageView>, Error>),
     Reloaded(Result<Vec<MessageView>, Error>),
     Marked(Option<EntryId>),
@@ -296,7 +296,7 @@ impl Talk {
             Done::Acted { written, lines, failure } => {
                 self.acting = false;
                 if let Some(view) = written {
-                    self.show(view);
+                    self.show(*view);
                 }
                 self.news.extend(lines.into_iter().map(News::Notice));
                 if let Some((error, input, client)) = failure {
@@ -482,7 +482,7 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-type Outcome = (Option<MessageView>, Vec<String>);
+type Outcome = (Option<Box<MessageView>>, Vec<String>);
 
 /// Does one thing the person wants.
 async fn perform(
@@ -497,11 +497,11 @@ async fn perform(
     match (input, target) {
         (Input::Text(text), _) => {
             let sent = session.send(account, text.clone(), None, Some(client)).await?;
-            Ok((Some(session.message(sent.id).await?), Vec::new()))
+            Ok((Some(Box::new(session.message(sent.id).await?)), Vec::new()))
         }
         (Input::Reply { text, .. }, Some(target)) => {
             let sent = session.send(account, text.clone(), Some(target), Some(client)).await?;
-            Ok((Some(session.message(sent.id).await?), Vec::new()))
+            Ok((Some(Box::new(session.message(sent.id).await?)), Vec::new()))
         }
         (Input::Edit { text, .. }, Some(target)) => {
             session.edit(target, text.clone()).await?;

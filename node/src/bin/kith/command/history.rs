@@ -1,8 +1,10 @@
 //! `kith history`, `read`, `search`: what was said.
 
+use std::collections::HashSet;
+
 use anyhow::Context;
 use kith_node::api::{MessageView, Session};
-use kith_node::protocol::AccountId;
+use kith_node::protocol::{AccountId, EntryId};
 
 use crate::app::App;
 use crate::command::message::find;
@@ -12,6 +14,8 @@ use crate::{render, when};
 
 /// Messages asked for at a time.
 const PAGE: u32 = 1_000;
+/// Answered messages looked up beyond the pages that are shown.
+const QUOTED: usize = 200;
 
 /// `kith history WHO`
 #[derive(Debug, clap::Args)]
@@ -58,12 +62,16 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
             Some(text) => Some(find(&access.session, text).await?.id),
             None => None,
         };
-        collect(&access.session, contact.account, args.limit, before).await
+        let pages = collect(&access.session, contact.account, args.limit, before).await?;
+        let mut shown = render::Page::default();
+        if !app.out.json {
+            quote(&access.session, &pages, &mut shown).await;
+        }
+        anyhow::Ok((pages, shown))
     };
     let pages = pages.await;
     access.close().await;
-    let pages = pages?;
-    let mut shown = render::Page::default();
+    let (pages, mut shown) = pages?;
     // pages came newest first, messages of a page oldest first
     for message in pages.iter().rev().flatten() {
         if app.out.json {
@@ -81,11 +89,23 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Looks up what answers in these pages speak of, if it lies further back.
+async fn quote(session: &Session, pages: &[Vec<MessageView>], shown: &mut render::Page) {
+    let there: HashSet<EntryId> = pages.iter().flatten().map(|message| message.id).collect();
+    let answered = pages.iter().flatten().filter_map(|message| message.reply_to);
+    for id in answered.filter(|id| !there.contains(id)).take(QUOTED) {
+        // one that never came is called an earlier message
+        if let Ok(message) = session.message(id).await {
+            shown.remember(&message);
+        }
+    }
+}
+
 async fn collect(
     session: &Session,
     with: AccountId,
     limit: u32,
-    mut before: Option<kith_node::protocol::EntryId>,
+    mut before: Option<EntryId>,
 ) -> anyhow::Result<Vec<Vec<MessageView>>> {
     let mut pages = Vec::new();
     let mut left = limit;

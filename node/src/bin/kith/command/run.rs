@@ -1,5 +1,6 @@
 //! `kith run` and `kith stop`: being on-line.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::ArgAction;
 use kith_node::api::{ContactStatus, Direction, EventBodyView, EventView, Session, Status};
-use kith_node::protocol::EntryId;
+use kith_node::protocol::{AccountId, EntryId};
 use kith_node::rpc::{self, Client};
 use kith_node::{Node, RunChanges};
 use tokio::time::Instant;
@@ -138,15 +139,17 @@ async fn serve(app: &App, node: &Node) -> anyhow::Result<bool> {
         app.out.json(&serde_json::json!({ "event": "listening", "addresses": status.addresses }))?;
     } else {
         app.out.line(format!("{} is on-line.", app.out.paint(Style::Bold, &clean_line(&status.name))))?;
-        for address in &status.addresses {
-            app.out.line(format!("  {address}"))?;
+        for line in render::places(&status.addresses) {
+            app.out.line(format!("  {line}"))?;
         }
         if app.out.terminal {
-            app.out.note("Ctrl-C ends it. In another terminal: kith invite, kith contacts, kith chat NAME");
+            app.out.note(
+                "Ctrl-C ends it. In another terminal: kith invite, kith contacts, kith chat NAME, kith status",
+            );
         }
     }
     let mut end = std::pin::pin!(end_signal());
-    let mut teller = Teller { app, closed: false };
+    let mut teller = Teller { app, closed: false, states: HashMap::new() };
     loop {
         tokio::select! {
             biased;
@@ -184,6 +187,8 @@ async fn end_signal() -> anyhow::Result<()> {
 struct Teller<'a> {
     app: &'a App,
     closed: bool,
+    /// What contacts are, as far as it was told.
+    states: HashMap<AccountId, ContactStatus>,
 }
 
 impl Teller<'_> {
@@ -217,7 +222,7 @@ impl Teller<'_> {
         }
     }
 
-    async fn line(&self, session: &Session, event: &EventView) -> Option<String> {
+    async fn line(&mut self, session: &Session, event: &EventView) -> Option<String> {
         let out = &self.app.out;
         Some(match &event.body {
             EventBodyView::Message { message } => {
@@ -231,14 +236,25 @@ impl Teller<'_> {
                 }
             }
             EventBodyView::Status { id, status, .. } => self.status(session, *id, *status).await?,
-            EventBodyView::Online { name, online: true, .. } => {
-                format!("{} is {}", clean_line(name), out.paint(Style::Good, "on-line"))
+            EventBodyView::Online { account, online, .. } => {
+                // somebody who is just becoming a contact is told of as such
+                let name = clean_line(&session.contact(*account).await.ok()?.name);
+                match online {
+                    true => format!("{name} is {}", out.paint(Style::Good, "on-line")),
+                    false => format!("{name} is off-line"),
+                }
             }
-            EventBodyView::Online { name, online: false, .. } => format!("{} is off-line", clean_line(name)),
-            EventBodyView::Contact { contact } => match contact.state {
-                ContactStatus::Accepted => format!("{} is your contact", clean_line(&contact.name)),
-                _ => format!("{}: {}", clean_line(&contact.name), render::presence(contact)),
-            },
+            EventBodyView::Contact { contact } => {
+                // a new name or a change of settings is no news here
+                if self.states.insert(contact.account, contact.state) == Some(contact.state) {
+                    return None;
+                }
+                let name = clean_line(&contact.name);
+                match contact.state {
+                    ContactStatus::Accepted => format!("{name} is your contact"),
+                    _ => format!("{name}: {}", render::presence(contact)),
+                }
+            }
             _ => return None,
         })
     }
@@ -250,11 +266,14 @@ impl Teller<'_> {
         let message = session.message(id).await.ok()?;
         let to = name(session, message.with).await;
         let mark = crate::tick::tick(&self.app.out, status, message.custody);
-        Some(format!("{mark} {to}: {}", self.app.out.paint(Style::Dim, &fit(&clean_line(&message.text), 40))))
+        Some(format!(
+            "{mark} to {to}: {}",
+            self.app.out.paint(Style::Dim, &fit(&clean_line(&message.text), 40))
+        ))
     }
 }
 
-async fn name(session: &Session, account: kith_node::protocol::AccountId) -> String {
+async fn name(session: &Session, account: AccountId) -> String {
     session.contact(account).await.map_or_else(|_| account.short(), |contact| clean_line(&contact.name))
 }
 
