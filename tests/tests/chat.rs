@@ -62,6 +62,17 @@ fn control_characters_of_a_message_do_not_reach_the_terminal() {
     terminal.ends();
 }
 
+#[test]
+fn what_was_written_right_before_quit_is_sent() {
+    let (ana, ben) = two_friends();
+    let mut chat =
+        ana.readable_command(&["chat", "Ben"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    chat.stdin.take().unwrap().write_all(b"one\ntwo\nthree\n/quit\nnot this\n").unwrap();
+    wait_until("the chat ends", PATIENCE, || chat.try_wait().unwrap().is_some());
+    assert!(chat.wait().unwrap().success());
+    wait_until("all of it arrives", DELIVERED, || ben.texts("Ana") == ["one", "two", "three"]);
+}
+
 /// One terminal with a chat in it.
 struct Terminal {
     child: Child,

@@ -9,13 +9,14 @@ mod timeline;
 
 use std::io::IsTerminal;
 
+use anyhow::bail;
 use kith_node::rpc;
 
 use crate::app::App;
 use crate::attach::Access;
 use crate::failure::usage;
 use crate::terminal;
-use crate::text::clean_line;
+use crate::text::{clean_line, fit};
 use crate::when::plural;
 use talk::Talk;
 
@@ -81,8 +82,17 @@ async fn converse(app: &App, access: &Access, args: &Args) -> anyhow::Result<(St
     if let Some(server) = server {
         server.stop().await;
     }
-    for text in talk.unsent() {
-        eprintln!("kith: not sent, because the node was off: {}", clean_line(text));
+    let unsent: Vec<String> = talk.unsent().map(clean_line).collect();
+    for text in &unsent {
+        eprintln!("not sent: {text}");
     }
-    done.map(|()| (name, talk.timeline.waiting()))
+    done?;
+    if let Some(last) = unsent.last() {
+        let lines = plural(unsent.len() as u64, "line");
+        bail!(
+            "{lines} never reached your node, the last one “{}”; send it again once `kith run` is back",
+            fit(last, 40)
+        );
+    }
+    Ok((name, talk.timeline.waiting()))
 }

@@ -40,13 +40,18 @@ pub(super) async fn run(app: &App, talk: &mut Talk) -> anyhow::Result<()> {
     };
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut last = None;
+    let mut quit = false;
     loop {
         let due = plain.quiet.values().min().copied();
         tokio::select! {
             line = lines.next_line(), if last.is_none() => match line? {
                 None => last = Some(Instant::now() + LAST),
                 Some(line) => match parse(&line) {
-                    Input::Quit => return Ok(()),
+                    Input::Quit => {
+                        // what was written before it is still on its way to the disk
+                        quit = true;
+                        last = Some(Instant::now() + LAST);
+                    }
                     input => {
                         talk.typing(false);
                         talk.wish(input);
@@ -63,7 +68,8 @@ pub(super) async fn run(app: &App, talk: &mut Talk) -> anyhow::Result<()> {
             () = until(last) => return Ok(()),
             signal = tokio::signal::ctrl_c() => return Ok(signal?),
         }
-        if last.is_some() && !talk.is_busy() && talk.timeline.waiting() == 0 {
+        let written = !talk.is_busy() || talk.is_cut_off();
+        if last.is_some() && written && (quit || talk.timeline.waiting() == 0) {
             return Ok(());
         }
     }
