@@ -7,7 +7,7 @@ use kith_protocol::record::{Clock, Key, ReadError, Reader, Record};
 use kith_store::{OpenError, StoreReader};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{NodeView, Timestamp};
+use crate::api::{NodeView, RelayStatus, Timestamp};
 use crate::config::RunOptions;
 use crate::folder::Folder;
 use crate::keys::{self, KeyKind};
@@ -33,7 +33,7 @@ pub enum Level {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// `account`, `key`, `config`, `store`, `space`, `clock`, `listen`, `reachability`, `directory`.
+    /// `account`, `key`, `config`, `store`, `space`, `clock`, `listen`, `reachability`, `directory`, `relays`.
     pub check: String,
     /// How it is.
     pub level: Level,
@@ -218,5 +218,51 @@ fn network(node: &NodeView) -> Vec<Finding> {
         0 => Finding::new("directory", Level::Warning, "no other node is connected"),
         peers => Finding::new("directory", Level::Ok, format!("{peers} other node(s) are connected")),
     });
+    findings.extend(relays(node));
+    findings
+}
+
+/// What our relays are worth.
+fn relays(node: &NodeView) -> Vec<Finding> {
+    let find = |level, text: String| Finding::new("relays", level, text);
+    let named = node.relays.iter().filter(|relay| relay.named).count();
+    let mut findings = vec![match named {
+        0 => find(
+            Level::Warning,
+            "no relay keeps messages for you: what is sent while you are off-line waits on the sender's device until \
+             you are both on-line; add two or three with `kith relay add ADDRESS`"
+                .to_owned(),
+        ),
+        1 => find(
+            Level::Warning,
+            "one relay keeps messages for you: if it fails, what only it had must be sent again; add another with \
+             `kith relay add ADDRESS`"
+                .to_owned(),
+        ),
+        count => find(Level::Ok, format!("{count} relays keep messages for you")),
+    }];
+    for relay in &node.relays {
+        let name = relay.relay.short();
+        if relay.broken > 0 {
+            let all = relay.kept.saturating_add(relay.broken);
+            let text = format!(
+                "relay {name} signed for {all} test envelopes and did not keep {}: replace it",
+                relay.broken
+            );
+            findings.push(find(Level::Problem, text));
+        }
+        match relay.state {
+            RelayStatus::Refused => {
+                let reason = relay.reason.as_deref().unwrap_or("it does not say why");
+                findings
+                    .push(find(Level::Problem, format!("relay {name} opens no mailbox for you: {reason}")));
+            }
+            RelayStatus::New | RelayStatus::Open if !relay.connected => {
+                let text = format!("relay {name} at {} is not connected", relay.address);
+                findings.push(find(Level::Warning, text));
+            }
+            RelayStatus::New | RelayStatus::Open | RelayStatus::Leaving => {}
+        }
+    }
     findings
 }

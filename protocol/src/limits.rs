@@ -146,6 +146,39 @@ pub const RELAY_TTL: u64 = 60 * DAY;
 /// A right that renews itself ends so long after the owner's last visit, and so does an empty mailbox.
 pub const RIGHT_TTL: u64 = 180 * DAY;
 
+/// Own relays of one device; the best [`RELAYS`] of them are named to contacts.
+pub const OWN_RELAYS: usize = 2 * RELAYS;
+/// Deposits on the way to one relay for one device.
+pub const DEPOSITS: usize = 32;
+/// Bytes of deposits on the way to one relay for one device.
+pub const DEPOSIT_BYTES: usize = 512 * 1024;
+/// Deposits on the way in all.
+pub const DEPOSITS_ALL: usize = 256;
+/// While a device is linked, its direct copy has this long before the relays get one too.
+pub const DEPOSIT_GRACE: u64 = 1_000;
+/// One-time keys at a relay are topped up below this.
+pub const ONE_TIME_KEYS_LOW: u64 = 25;
+/// The secret of a one-time key is kept this long: the bundle it was given out with, and a start with that, have ended.
+pub const ONE_TIME_KEY_TTL: u64 = BUNDLE_RENEW + BUNDLE_TTL + PREKEY_GRACE + 8 * DAY;
+/// Copies of one session kept at holes,
+pub const SESSION_COPIES: usize = 8;
+/// and how long.
+pub const SESSION_COPY_TTL: u64 = 7 * DAY;
+/// An envelope that came by a relay waits this long at a hole before relays are asked what else they have.
+pub const HOLE_PROBE: u64 = 2_000;
+/// A relay that answers nothing for so long is asked anew.
+pub const RELAY_SILENCE: u64 = MINUTE;
+/// A relay that was given up is still emptied for this long.
+pub const RELAY_LEAVING: u64 = 7 * DAY;
+/// A relay that was not connected for so long while this device was up counts as failed.
+pub const RELAY_DOWN: u64 = HOUR;
+/// A relay that broke its word counts as failed for so long.
+pub const RELAY_BROKEN: u64 = 7 * DAY;
+/// Envelopes that may lie under an invite's right at a time,
+pub const INVITE_ITEMS: u64 = 256;
+/// and their bytes.
+pub const INVITE_BYTES: u64 = 1024 * 1024;
+
 /// One second.
 pub const SECOND: u64 = 1_000;
 /// One minute.

@@ -13,7 +13,8 @@ use kith_protocol::wire::relay::{
     RelayLimits, RelayReply, RelayRequest, RightSpec, Stored,
 };
 use kith_protocol::wire::{
-    ContactInfo, Frame, Frontier, Payload, PayloadBody, RefuseReason, RefusedReason, StreamHead, WireError,
+    ContactInfo, Frame, Frontier, Lacking, Payload, PayloadBody, Receipt, RefuseReason, RefusedReason,
+    StreamHead, WireError,
 };
 use kith_protocol::{
     Address, ConversationId, DeviceId, DirectoryKey, EntryId, EnvelopeId, InviteId, MailboxId, RightId,
@@ -65,6 +66,17 @@ fn frontier() -> impl Strategy<Value = Frontier> {
             beyond,
         },
     )
+}
+
+fn receipt() -> impl Strategy<Value = Receipt> {
+    let ids = || vec(any::<[u8; 16]>().prop_map(EnvelopeId), 0..5);
+    let lacking = (any::<[u8; 32]>(), ids(), any::<u64>()).prop_map(|(relay, envelopes, at)| Lacking {
+        relay: DeviceId(relay),
+        envelopes,
+        at: Wall(at),
+    });
+    (vec(frontier(), 0..8), ids(), vec(lacking, 0..=limits::RELAYS))
+        .prop_map(|(frontiers, taken, lacking)| Receipt { frontiers, taken, lacking })
 }
 
 fn contact_info() -> impl Strategy<Value = Box<ContactInfo>> {
@@ -275,7 +287,7 @@ fn body() -> impl Strategy<Value = PayloadBody> {
             invite: InviteId(id),
             reason: RefusedReason::from_number(reason)
         }),
-        vec(frontier(), 0..8).prop_map(PayloadBody::Frontiers),
+        receipt().prop_map(PayloadBody::Receipt),
         (vec(any::<[u8; 16]>().prop_map(EnvelopeId), 0..=limits::REQUESTED), any::<bool>())
             .prop_map(|(envelopes, rolled_back)| PayloadBody::Repair { envelopes, rolled_back }),
         stream().prop_map(|(conversation, stream, ranges)| PayloadBody::EntryRequest {

@@ -30,7 +30,7 @@ use kith_protocol::wire::relay::{
     AccessMode, Answer, Ask, Deposit, Listed, MailboxState, OpenMailbox, Refusal, RefusalCode, RelayHello,
     RelayLimits, RelayReply, RelayRequest, RightSpec, Stored,
 };
-use kith_protocol::wire::{Frame, Frontier, Payload, PayloadBody, RefuseReason, StreamHead};
+use kith_protocol::wire::{Frame, Frontier, Payload, PayloadBody, Receipt, RefuseReason, StreamHead};
 use kith_protocol::{
     AccountId, Address, ConversationId, DeviceId, EntryId, EnvelopeId, MailboxId, RightId, SessionId,
     StreamId, Wall,
@@ -402,7 +402,7 @@ fn frames_and_payloads() {
     });
     let bodies = [
         ("entry", PayloadBody::Entry(Bytes::from_static(b"entry"))),
-        ("frontiers", PayloadBody::Frontiers(vec![frontier])),
+        ("frontiers", PayloadBody::Receipt(Receipt { frontiers: vec![frontier], ..Receipt::default() })),
         ("repair", PayloadBody::Repair { envelopes: vec![envelope], rolled_back: true }),
         ("entry request", PayloadBody::EntryRequest { conversation, stream, ranges: vec![(1, 2)] }),
         ("voids", PayloadBody::Voids { conversation, stream, ranges: vec![(5, 1)] }),

@@ -10,8 +10,10 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::address::{self, ParseAddressError};
+use crate::deposit::{Answered, Deposits};
 use crate::environment::Environment;
 use crate::event::Status;
+use crate::gate::Policy;
 use crate::link::Links;
 
 /// How long a command may wait for room in the queue.
@@ -63,6 +65,7 @@ pub struct Network {
     pub(crate) links: Links,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) policy: Arc<Policy>,
 }
 
 impl std::fmt::Debug for Network {
@@ -83,6 +86,12 @@ impl Network {
             futures::future::Either::Left((sent, _)) => sent.map_err(|_| Stopped::ShutDown),
             futures::future::Either::Right(_) => Err(Stopped::Busy),
         }
+    }
+
+    /// The ways to relays that are not ours. Each request is answered once on `answers`.
+    #[must_use]
+    pub fn deposits(&self, answers: mpsc::Sender<Answered>) -> Deposits {
+        Deposits::new(Arc::clone(&self.environment), Arc::clone(&self.policy), answers)
     }
 
     /// Queues a frame on a link. Frames of one link arrive in order or not at all.

@@ -9,6 +9,7 @@
 pub mod address;
 mod behaviour;
 mod config;
+mod deposit;
 mod directory;
 mod environment;
 mod event;
@@ -22,6 +23,7 @@ mod transport;
 
 pub use address::Scope;
 pub use config::{Config, ConfigError, Limits, Options};
+pub use deposit::{Answered, DepositRequest, Deposits};
 pub use environment::{Environment, Keypair, Purpose, Transport};
 pub use event::{Counters, Event, Reachability, Status};
 pub use handle::{AddBootstrapError, Network, SendError, Stopped};

@@ -94,14 +94,14 @@ pub fn start(
         Arc::clone(&environment),
         swarm,
         config,
-        policy,
+        Arc::clone(&policy),
         listeners,
         command_receiver,
         events,
         status_sender,
     );
     environment.spawn("network", Box::pin(task.run()));
-    Ok((Network { commands, links, status, environment }, receiver))
+    Ok((Network { commands, links, status, environment, policy }, receiver))
 }
 
 /// Listens everywhere it was told to. A remembered port that is taken is replaced, an explicit one is an error, and an

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kith_protocol::engine::{Answer, Command};
-use kith_protocol::{AccountId, ClientId, EntryId, InviteId};
+use kith_protocol::{AccountId, ClientId, DeviceId, EntryId, InviteId};
 
 use super::error::{Candidate, Error};
 use super::events::{self, EventStream};
@@ -12,7 +12,7 @@ use super::reads::Reads;
 use super::running::{Clock, Running};
 use super::view::{
     ContactView, ConversationView, Draft, InviteListView, InviteView, JourneyView, MessageView, NodeView,
-    ProfileView, SafetyView, SentView, SettingsView, Status, WaitView,
+    ProfileView, RelayView, SafetyView, SentView, SettingsView, Status, WaitView,
 };
 use super::who::{self, Meaning};
 use crate::folder::PinFile;
@@ -109,8 +109,8 @@ impl Handle {
     pub async fn invite(&self, uses: u32, ttl: u64) -> Result<InviteView, Error> {
         match self.command(Command::CreateInvite { uses, ttl }).await? {
             Answer::Invite { id, uri, expires } => {
-                let reach = super::reach::of_invite(&uri);
-                Ok(InviteView { id, uri, expires: expires.into(), uses, reach })
+                let (reach, relays) = super::reach::of_invite(&uri);
+                Ok(InviteView { id, uri, expires: expires.into(), uses, reach, relays })
             }
             other => Err(unexpected(&other)),
         }
@@ -141,6 +141,38 @@ impl Handle {
             Answer::Accepted { account, .. } => self.reads.contact(account),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// See [`Session::relays`](super::Session::relays).
+    ///
+    /// # Errors
+    /// [`Error::Store`] if rows cannot be read.
+    pub fn relays(&self) -> Result<Vec<RelayView>, Error> {
+        self.reads.relays(self.is_running())
+    }
+
+    /// See [`Session::add_relay`](super::Session::add_relay).
+    ///
+    /// # Errors
+    /// [`Error`] says why it was not done.
+    pub async fn add_relay(&self, address: String, token: Option<String>) -> Result<RelayView, Error> {
+        let (address, relay) = kith_network::address::parse_with_device(&address)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let relay = relay.ok_or_else(|| {
+            Error::invalid("a relay's address ends in /p2p/ and its peer id; its operator gives it whole")
+        })?;
+        let token = token.unwrap_or_default().into_bytes().into();
+        self.command(Command::AddRelay { relay, address, token }).await?;
+        let relays = self.reads.relays(self.is_running())?;
+        relays.into_iter().find(|view| view.relay == relay).ok_or(Error::Interrupted)
+    }
+
+    /// See [`Session::remove_relay`](super::Session::remove_relay).
+    ///
+    /// # Errors
+    /// [`Error`] says why it was not done.
+    pub async fn remove_relay(&self, relay: DeviceId) -> Result<(), Error> {
+        self.command(Command::RemoveRelay(relay)).await.map(drop)
     }
 
     /// See [`Session::resolve`](super::Session::resolve).

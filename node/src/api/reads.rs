@@ -7,7 +7,7 @@ use kith_protocol::engine::own_directory_key;
 use kith_protocol::identity::{direct_conversation, safety_number};
 use kith_protocol::record::{
     Annotation, Contact, Conversation, Counters, Delivery, Entry, EntryKind, Event, Invite, InviteState, Key,
-    KeyRange, Outbox, Own, Rank, Record, Settings, Stream,
+    KeyRange, Outbox, Own, Rank, Record, Relay, Settings, Stream,
 };
 use kith_protocol::{AccountId, ConversationId, EntryId, StreamId, Wall};
 
@@ -15,8 +15,8 @@ use super::error::Error;
 use super::library::{Library, all, get};
 use super::view::{
     ChangeView, ContactStatus, ContactView, ConversationView, DeviceJourneyView, Direction, InviteListView,
-    InviteStatus, JourneyView, MessageView, NodeView, ProfileView, ReactionView, SafetyView, SettingsView,
-    Status, StepView, step_word,
+    InviteStatus, JourneyView, MessageView, NodeView, ProfileView, ReactionView, RelayView, SafetyView,
+    SettingsView, Status, StepView, step_word,
 };
 use super::who::Person;
 use crate::runtime::{NetworkFacts, Presence};
@@ -272,11 +272,18 @@ impl Reads {
             directory_key: own_directory_key(&own, now).to_string(),
             peers: network.peers,
             contacts_online: self.presence.count(),
-            relays: Vec::new(),
+            relays: self.relays(running)?,
             reachability: network.reachability,
             queued: self.queued()?,
             running,
         })
+    }
+
+    /// Our relays, the named ones first.
+    pub(crate) fn relays(&self, running: bool) -> Result<Vec<RelayView>, Error> {
+        let mut rows = all::<Relay>(self.library.as_ref(), &KeyRange::Relays)?;
+        rows.sort_by_key(|row| (!row.named, row.added, row.relay));
+        Ok(rows.iter().map(|row| RelayView::of(row, running)).collect())
     }
 
     pub(crate) fn safety_number(&self, account: AccountId) -> Result<SafetyView, Error> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kith_protocol::{AccountId, ClientId, EntryId, InviteId};
+use kith_protocol::{AccountId, ClientId, DeviceId, EntryId, InviteId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::events::EventStream;
 use super::handle::Handle;
 use super::view::{
     ContactView, ConversationView, Draft, InviteListView, InviteView, JourneyView, MessageView, NodeView,
-    ProfileView, SafetyView, SentView, SettingsView, Status, WaitView, hex, hex_list, hex_option,
+    ProfileView, RelayView, SafetyView, SentView, SettingsView, Status, WaitView, hex, hex_list, hex_option,
 };
 
 /// Longest wait asked of a node in one call; longer ones are made of several.
@@ -111,6 +111,12 @@ surface! {
     act RevokeInvite => revoke_invite(#[serde(with = "hex")] id: InviteId) -> ();
     /// Accepts somebody's invite.
     act Accept => accept(uri: String) -> ContactView;
+    /// Our relays, with what this device measured of them.
+    read Relays => relays() -> Vec<RelayView>;
+    /// Keeps a mailbox at a relay (its address ends in `/p2p/…`) and names it to contacts.
+    act AddRelay => add_relay(address: String, token: Option<String>) -> RelayView;
+    /// Gives a relay up; it is still emptied for a week.
+    act RemoveRelay => remove_relay(#[serde(with = "hex")] relay: DeviceId) -> ();
     /// The person meant by an account id, its first eight or more digits, or a name; remembers names in use.
     read Resolve => resolve(who: String) -> ContactView;
     /// The people we know, by name.

@@ -3,6 +3,7 @@
 mod event;
 mod message;
 mod person;
+mod relay;
 mod text;
 
 pub use event::{EventBodyView, EventView};
@@ -15,5 +16,6 @@ pub use person::{
     ContactStatus, ContactView, InviteListView, InviteStatus, InviteView, NodeView, ProfileView, Reach,
     SafetyView, SettingsView,
 };
+pub use relay::{RelayStatus, RelayView};
 pub use text::Timestamp;
 pub(crate) use text::{hex, hex_list, hex_option};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use kith_network::{Event, Network};
+use kith_network::{Answered, DepositRequest, Deposits, Event, Network};
 use kith_protocol::engine::{CommandId, Output, Transient};
 use kith_protocol::record::{Change, Key, Row};
 use kith_protocol::{Engine, Input, Mono};
@@ -36,6 +36,8 @@ pub(super) struct Ports {
     pub(super) presence: Arc<Presence>,
     pub(super) orders: Orders,
     pub(super) links: Links,
+    pub(super) deposits: Deposits,
+    pub(super) answers: mpsc::Receiver<Answered>,
     pub(super) stop: CancellationToken,
 }
 
@@ -58,12 +60,15 @@ pub(super) struct Driver {
     pending: BTreeMap<CommandId, oneshot::Sender<Result<kith_protocol::engine::Answer, Error>>>,
     next_command: u64,
     timer: Option<(Mono, BoxFuture<'static, ()>)>,
+    /// Deposits that could not even be begun.
+    not_begun: Vec<Answered>,
 }
 
 enum Turn {
     Persisted(Result<(u64, Vec<Output>), CommitError>),
     Event(Option<Event>),
     Call(Option<Call>),
+    Answer(Option<Answered>),
     Timeout,
     Room,
     Stop,
@@ -78,6 +83,7 @@ impl Driver {
             pending: BTreeMap::new(),
             next_command: 0,
             timer: None,
+            not_begun: Vec::new(),
         }
     }
 
@@ -102,6 +108,9 @@ impl Driver {
         let mut stopping = false;
         loop {
             self.drain(ports);
+            for answered in std::mem::take(&mut self.not_begun) {
+                self.take_answer(answered, ports);
+            }
             if stopping && self.queue.is_empty() {
                 return Ended::Stopped;
             }
@@ -116,6 +125,8 @@ impl Driver {
                 Turn::Event(Some(event)) => self.take_events(event, ports),
                 Turn::Event(None) => return Ended::NetworkGone,
                 Turn::Call(Some(call)) => self.take_calls(call, ports),
+                Turn::Answer(Some(answered)) => self.take_answers(answered, ports),
+                Turn::Answer(None) => {}
                 Turn::Call(None) | Turn::Stop => stopping = true,
                 Turn::Timeout => {
                     self.timer = None;
@@ -150,6 +161,7 @@ impl Driver {
                 tokio::select! {
                     event = ports.events.recv() => Turn::Event(event),
                     call = ports.calls.recv() => Turn::Call(call),
+                    answered = ports.answers.recv() => Turn::Answer(answered),
                 }
             }, if open => turn,
         }
@@ -207,6 +219,27 @@ impl Driver {
         self.drain_outputs(ports);
     }
 
+    fn take_answers(&mut self, answered: Answered, ports: &mut Ports) {
+        let mut next = Some(answered);
+        for _ in 0..TURN {
+            let Some(answered) = next.take() else { return };
+            self.take_answer(answered, ports);
+            if self.engine.is_full() || self.queue.is_formed() {
+                return;
+            }
+            next = ports.answers.try_recv().ok();
+        }
+        if let Some(answered) = next {
+            self.take_answer(answered, ports);
+        }
+    }
+
+    fn take_answer(&mut self, answered: Answered, ports: &mut Ports) {
+        let Answered { id, result } = answered;
+        self.engine.handle_input(Input::Deposited { id, result }, now(ports.host.as_ref()));
+        self.drain_outputs(ports);
+    }
+
     fn take_calls(&mut self, call: Call, ports: &mut Ports) {
         let mut next = Some(call);
         for _ in 0..TURN {
@@ -255,6 +288,7 @@ impl Driver {
                     if let Output::Persist { changes, .. } = &output {
                         ports.host.observe(&output);
                         prefer_contacts(changes, &mut ports.orders);
+                        announce_relays(changes, &mut ports.orders);
                     }
                     if let Some(output) = self.queue.push(output) {
                         self.release(output, ports);
@@ -274,6 +308,12 @@ impl Driver {
                 if let Err(error) = ports.network.send(link, frame) {
                     // the link's end comes, or came, as an event of its own
                     tracing::debug!(peer = %peer.short(), %error, "frame dropped");
+                }
+            }
+            Output::Deposit { id, relay, address, pseudonym, request } => {
+                let request = DepositRequest { id, relay, address, pseudonym, frame: request };
+                if let Err(failure) = ports.deposits.send(request) {
+                    self.not_begun.push(Answered { id, result: Err(failure) });
                 }
             }
             Output::Answer { id, result } => {
@@ -314,6 +354,17 @@ fn prefer_contacts(changes: &[Change], orders: &mut Orders) {
         // the last word about a device counts
         if seen.insert(device) {
             orders.push(Order::Prefer(device, preferred));
+        }
+    }
+}
+
+/// Our own relays may be dialled whatever their scope, pass the limits for strangers, and know the directory.
+fn announce_relays(changes: &[Change], orders: &mut Orders) {
+    for change in changes {
+        match change {
+            Change::Put(Row::Relay(relay)) => orders.announce(&relay.relay, &relay.address),
+            Change::Delete(Key::Relay(relay)) => orders.push(Order::Prefer(*relay, false)),
+            _ => {}
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Orders to the network that may have to wait: carried out in order by a task of their own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use kith_network::{Network, Stopped};
+use kith_network::{AddBootstrapError, Network, Stopped};
 use kith_protocol::{Address, DeviceId, DirectoryKey};
 use tokio::sync::mpsc;
 
@@ -16,14 +16,23 @@ const WAITING: usize = 4 * 1024;
 
 #[derive(Debug)]
 pub(super) enum Order {
-    Dial { peer: DeviceId, addresses: Vec<Address> },
+    Dial {
+        peer: DeviceId,
+        addresses: Vec<Address>,
+    },
     Refuse(DeviceId),
     Admit(DeviceId),
     Prefer(DeviceId, bool),
     Disconnect(DeviceId),
-    Provide { key: DirectoryKey, record: Bytes, ttl: u64 },
+    Provide {
+        key: DirectoryKey,
+        record: Bytes,
+        ttl: u64,
+    },
     Withdraw(DirectoryKey),
     Find(DirectoryKey),
+    /// One of our own relays: it may be dialled whatever its scope, and knows the directory.
+    Relay(String),
 }
 
 /// The near end of the task.
@@ -31,19 +40,32 @@ pub(super) enum Order {
 pub(super) struct Orders {
     sender: mpsc::Sender<Order>,
     waiting: VecDeque<Order>,
+    announced: BTreeMap<DeviceId, Address>,
 }
 
 impl Orders {
     pub(super) fn start(host: &dyn Host, network: Network) -> Self {
         let (sender, receiver) = mpsc::channel(ORDERS);
         host.spawn("kith-orders", Box::pin(carry_out(network, receiver)));
-        Self { sender, waiting: VecDeque::new() }
+        Self { sender, waiting: VecDeque::new(), announced: BTreeMap::new() }
     }
 
     /// Never waits.
     pub(super) fn push(&mut self, order: Order) {
         self.waiting.push_back(order);
         self.flush();
+    }
+
+    /// One of our own relays, named once for each address.
+    pub(super) fn announce(&mut self, relay: &DeviceId, address: &Address) {
+        if self.announced.get(relay) == Some(address) {
+            return;
+        }
+        self.announced.insert(*relay, address.clone());
+        self.push(Order::Prefer(*relay, true));
+        if let Some(peer) = relay.peer_id() {
+            self.push(Order::Relay(format!("{}/p2p/{peer}", kith_network::address::to_text(address))));
+        }
     }
 
     /// Hands over what there is room for.
@@ -86,6 +108,14 @@ async fn carry_out(network: Network, mut orders: mpsc::Receiver<Order>) {
             Order::Provide { key, record, ttl } => network.provide(key, record, ttl).await,
             Order::Withdraw(key) => network.withdraw(key).await,
             Order::Find(key) => network.find(key).await,
+            Order::Relay(address) => match network.add_bootstrap(&address).await {
+                Ok(()) => Ok(()),
+                Err(AddBootstrapError::Stopped(error)) => Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "a relay's address cannot be used");
+                    Ok(())
+                }
+            },
         };
         match done {
             Ok(()) => {}

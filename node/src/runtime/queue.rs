@@ -128,6 +128,7 @@ fn weight(change: &Change) -> usize {
 fn size(output: &Output) -> usize {
     match output {
         Output::Send { frame, .. } => frame.len(),
+        Output::Deposit { request, .. } => request.len(),
         Output::Provide { record, .. } => record.len(),
         _ => 64,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_network::Network;
 use kith_protocol::Engine;
-use kith_protocol::record::{KeyRange, Outbox, ReadError, Reader};
+use kith_protocol::record::{KeyRange, Outbox, ReadError, Reader, Relay};
 use kith_store::{Store, StoreConfig};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,9 @@ use super::shelf::Shelf;
 use super::supervisor::Supervisor;
 use crate::host::{Host, now};
 use crate::node::StartError;
+
+/// Answers of others' relays not taken yet.
+const ANSWERS: usize = 256;
 
 /// The near ends of a running node.
 pub(crate) struct Started {
@@ -43,6 +46,9 @@ pub(crate) fn start(
     let (network, events) = kith_network::start(host.clone(), network_config)?;
     let mut orders = Orders::start(host.as_ref(), network.clone());
     prefer_known_devices(&reader, &mut orders)?;
+    announce_own_relays(&reader, &mut orders)?;
+    let (answers_sender, answers) = mpsc::channel(ANSWERS);
+    let deposits = network.deposits(answers_sender);
     let (calls, calls_receiver) = mpsc::channel(CALLS);
     let (live, _) = broadcast::channel(LIVE);
     let presence = Arc::new(Presence::default());
@@ -59,6 +65,8 @@ pub(crate) fn start(
             presence: presence.clone(),
             orders,
             links: Links::default(),
+            deposits,
+            answers,
             stop: stop.clone(),
         },
         store: store_config,
@@ -73,6 +81,16 @@ pub(crate) fn start(
         }),
     );
     Ok(Started { calls, live, network, presence, shelf, stop, ended })
+}
+
+/// Our relays are dialled at once.
+fn announce_own_relays(reader: &dyn Reader, orders: &mut Orders) -> Result<(), ReadError> {
+    for row in reader.range(&KeyRange::Relays, None, usize::MAX)? {
+        if let Some(relay) = <Relay as kith_protocol::record::Record>::from_row(row) {
+            orders.announce(&relay.relay, &relay.address);
+        }
+    }
+    Ok(())
 }
 
 /// Devices we have something to do with pass the limits that hold for strangers.

@@ -53,6 +53,8 @@ pub struct Accepted {
     pub base_key: [u8; 32],
     /// The first message.
     pub plaintext: Zeroizing<Vec<u8>>,
+    /// The ratchet before that message, if others should have come first.
+    pub before: Option<Bytes>,
 }
 
 /// A message that did not open. The session is unchanged.
@@ -165,6 +167,7 @@ pub fn accept_one_time(
         *unused_chain.expose(),
         *prekey.secret.expose(),
     );
+    let before = (content.number > 0).then(|| save(&state)).transpose()?;
     let plaintext = decrypt_with(&mut state, content).map_err(|_| CryptoError::FirstMessage)?;
     let session = record::Session {
         device: initiator.device,
@@ -178,7 +181,7 @@ pub fn accept_one_time(
         retired: false,
         broken: false,
     };
-    Ok(Accepted { session, initiator, base_key: start.base_key, plaintext })
+    Ok(Accepted { session, initiator, base_key: start.base_key, plaintext, before })
 }
 
 /// Encrypts one message and counts it.
@@ -228,6 +231,30 @@ pub fn decrypt(session: &mut record::Session, content: &Content) -> Result<Zeroi
     session.state = save(&state).map_err(|_| DecryptError::Damaged)?;
     session.start = None;
     Ok(plaintext)
+}
+
+/// Opens a message that came after others had been stepped past, with the ratchet as it was before that. The copy
+/// itself never moves: it opens any message of its hole, each once by the caller's account.
+///
+/// # Errors
+/// [`DecryptError`].
+pub fn decrypt_late(
+    copy: &record::SessionCopy,
+    content: &Content,
+) -> Result<Zeroizing<Vec<u8>>, DecryptError> {
+    if content.session != copy.session {
+        return Err(DecryptError::Undecryptable);
+    }
+    let mut state = load(&copy.state).ok_or(DecryptError::Damaged)?;
+    decrypt_with(&mut state, content)
+}
+
+/// A key that starts one session: its secret, and the public half that relays give out.
+#[must_use]
+pub fn one_time_key(rng: &mut dyn rand::CryptoRng) -> (Secret32, [u8; 32]) {
+    let secret = Secret32::random(rng);
+    let public = public(&secret);
+    (secret, public)
 }
 
 fn decrypt_with(state: &mut Ratchet, content: &Content) -> Result<Zeroizing<Vec<u8>>, DecryptError> {

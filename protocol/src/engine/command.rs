@@ -1,8 +1,9 @@
 //! What a person or program can ask of the Engine, and what it answers.
 
+use bytes::Bytes;
 use thiserror::Error;
 
-use crate::id::{AccountId, ClientId, ConversationId, EntryId, InviteId};
+use crate::id::{AccountId, Address, ClientId, ConversationId, DeviceId, EntryId, InviteId};
 use crate::record::{ContactState, ReadError};
 use crate::time::Wall;
 
@@ -101,6 +102,17 @@ pub enum Command {
         /// New line.
         about: Option<String>,
     },
+    /// Keep a mailbox at a relay and name it to contacts. For a known one: a new address or token.
+    AddRelay {
+        /// The relay's key.
+        relay: DeviceId,
+        /// Where it is.
+        address: Address,
+        /// Its operator's token for a new mailbox, at most [`limits::TOKEN`](crate::limits::TOKEN) bytes; may be empty.
+        token: Bytes,
+    },
+    /// Give a relay up. It is still emptied for a week.
+    RemoveRelay(DeviceId),
 }
 
 /// A granted wish.
@@ -148,6 +160,9 @@ pub enum CommandError {
     /// No such invite.
     #[error("no invite with this id; `kith invite list` shows them")]
     UnknownInvite,
+    /// No such relay.
+    #[error("no such relay; `kith relay list` shows yours")]
+    UnknownRelay,
     /// The contact was blocked.
     #[error("this contact is blocked; `kith contacts unblock` takes that back")]
     Blocked,

@@ -9,7 +9,9 @@ use crate::directory::week_key_pair;
 use crate::id::{AccountId, DeviceId};
 use crate::identity::{self, DeviceList, ListChange};
 use crate::limits;
-use crate::record::{Contact, ContactState, EventBody, Key, KeyRange, Owner, Peer, PeerDeviceList, Session};
+use crate::record::{
+    Contact, ContactState, EventBody, GrantOf, Key, KeyRange, Owner, Peer, PeerDeviceList, Session,
+};
 use crate::secret::Secret32;
 use crate::wire::{ContactInfo, Frame, PayloadBody};
 
@@ -34,7 +36,7 @@ impl Engine {
             week_keys,
             right: peer.right_given.clone(),
             addresses: self.directory.addresses.iter().take(limits::ADDRESSES).cloned().collect(),
-            relays: Vec::new(),
+            relays: self.named_relays()?,
         };
         self.core.put(peer);
         Ok(info)
@@ -63,9 +65,12 @@ impl Engine {
         }
         self.core.put(contact.clone());
         self.core.put(Owner { device, account });
-        if self.core.peer(&device)?.is_none() {
-            let right = Secret32::random(&mut *self.core.rng);
-            self.core.put(new_peer(device, account, right, now));
+        match self.core.peer(&device)? {
+            Some(peer) => self.grant(&peer.right_given, GrantOf::Peer(device), None)?,
+            None => {
+                let right = Secret32::random(&mut *self.core.rng);
+                self.put_new_peer(new_peer(device, account, right, now))?;
+            }
         }
         self.info_came(contact, device, info)?;
         if news {
@@ -102,10 +107,13 @@ impl Engine {
             DeviceList::parse(&info.device_list).map_err(|error| Fault::Misbehaviour(error.to_string()))?;
         self.list_came(account, &list)?;
         let Some(mut peer) = self.core.peer(&from)? else { return Ok(()) };
-        peer.right_received = Some(info.right.clone());
+        let before_right = peer.right_received.replace(info.right.clone());
         peer.first_week = info.first_week;
         peer.week_keys.clone_from(&info.week_keys);
-        peer.relays.clone_from(&info.relays);
+        if peer.relays != info.relays || before_right != peer.right_received {
+            peer.relays.clone_from(&info.relays);
+            self.carry_anew(from);
+        }
         for address in info.addresses.iter().rev() {
             peer.addresses.retain(|known| known != address);
             peer.addresses.insert(0, address.clone());
@@ -163,7 +171,7 @@ impl Engine {
             self.core.put(Owner { device: *device, account });
             if self.core.peer(device)?.is_none() {
                 let right = Secret32::random(&mut *self.core.rng);
-                self.core.put(new_peer(*device, account, right, now));
+                self.put_new_peer(new_peer(*device, account, right, now))?;
             }
         }
         let (version, bytes) = (list.version, list.bytes.clone());
@@ -214,8 +222,14 @@ impl Engine {
     pub(super) fn forget_device(&mut self, device: DeviceId) -> Result<(), Fault> {
         let sessions: Vec<Session> = self.core.sessions(&device)?;
         for session in sessions {
-            self.core.delete(Key::Session(device, session.id));
+            self.delete_session(device, session.id)?;
         }
+        if let Some(peer) = self.core.peer(&device)? {
+            self.revoke(&peer.right_given)?;
+        }
+        self.wishes.remove(&device);
+        self.inbound.remove(&device);
+        self.relayed.owed.remove(&device);
         self.drop_jobs(device, "the contact was removed here")?;
         self.core.delete(Key::Peer(device));
         Ok(())
@@ -263,6 +277,11 @@ impl Engine {
         contact.before_block = Some(contact.state);
         contact.state = ContactState::Blocked;
         self.turn_away(&contact.devices);
+        for device in &contact.devices {
+            if let Some(peer) = self.core.peer(device)? {
+                self.revoke(&peer.right_given)?;
+            }
+        }
         self.put_changed(contact);
         self.renew_secrets()?;
         Ok(Answer::Done)
@@ -278,6 +297,11 @@ impl Engine {
         self.put_changed(contact);
         for device in devices {
             self.core.say(Output::Admit { peer: device });
+            if matches!(state, ContactState::Accepted | ContactState::Waiting)
+                && let Some(peer) = self.core.peer(&device)?
+            {
+                self.grant(&peer.right_given, GrantOf::Peer(device), None)?;
+            }
             if state == ContactState::Accepted {
                 self.tell_about_us(account, device)?;
             }

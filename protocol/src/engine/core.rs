@@ -320,6 +320,8 @@ fn weight(row: &Row) -> usize {
         Row::Job(job) => job.sealed.as_ref().map_or(0, |sealed| sealed.bytes.len()),
         Row::Session(session) => session.state.len() + session.start.as_ref().map_or(0, bytes::Bytes::len),
         Row::ReceivedFrontier(frontier) => frontier.receipt.len(),
+        Row::SessionCopy(copy) => copy.state.len(),
+        Row::Carriage(carriage) => carriage.custodians.len() * 256,
         Row::Own(_)
         | Row::Settings(_)
         | Row::Clock(_)
@@ -339,7 +341,10 @@ fn weight(row: &Row) -> usize {
         | Row::ClientEntry(_)
         | Row::Delivery(_)
         | Row::Outbox(_)
-        | Row::Event(_) => FIXED,
+        | Row::Event(_)
+        | Row::Relay(_)
+        | Row::Grant(_)
+        | Row::OneTimeKey(_) => FIXED,
     };
     FIXED + content
 }

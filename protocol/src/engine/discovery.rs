@@ -113,6 +113,9 @@ impl Engine {
         if self.links.contains_key(&device) {
             return Ok(());
         }
+        if self.stations.contains_key(&device) {
+            return self.reach_relay(device);
+        }
         let Some(contact) = self.core.contact_of(&device)? else { return Ok(()) };
         if !matches!(contact.state, ContactState::Accepted | ContactState::Waiting) {
             return Ok(());
@@ -120,12 +123,17 @@ impl Engine {
         let Some(peer) = self.core.peer(&device)? else { return Ok(()) };
         self.core.say_now(Output::Dial { peer: device, addresses: peer.addresses.clone() });
         self.look_up(&contact, &peer)?;
+        self.plan_next_reach(device);
+        Ok(())
+    }
+
+    /// The next attempt comes later than the one before, up to a bound.
+    pub(super) fn plan_next_reach(&mut self, device: DeviceId) {
         let reach = self.reach.entry(device).or_default();
         let pause = (limits::BACKOFF_MIN << reach.attempts.min(16)).min(limits::BACKOFF_MAX);
         reach.attempts = reach.attempts.saturating_add(1);
         let jitter = self.core.below(pause / 2);
         self.core.timers.set(Timer::Reach(device), self.core.now.mono.plus(pause).plus(jitter));
-        Ok(())
     }
 
     /// Searches a device's records of this week and, near the edge or in vain, of its neighbours.
@@ -193,6 +201,10 @@ impl Engine {
         }
         peer.addresses.truncate(limits::ADDRESSES);
         let (account, addresses) = (peer.account, peer.addresses.clone());
+        if peer.relays != says.relays {
+            peer.relays.clone_from(&says.relays);
+            self.pump.insert(device);
+        }
         self.core.put(peer);
         if self.core.contact(&account)?.is_some_and(|contact| contact.state == ContactState::Accepted)
             && let Ok(list) = DeviceList::parse(&says.device_list)
@@ -249,7 +261,8 @@ impl Engine {
     /// Publishes where this device is: under this week's key, near the edges also the neighbour's, and for each invite.
     pub(super) fn publish(&mut self) -> Result<(), Fault> {
         self.core.timers.set(Timer::Publish, self.core.now.mono.plus(limits::DIRECTORY_REPUBLISH));
-        if !self.directory.ready || self.directory.addresses.is_empty() {
+        let relays = self.named_relays()?;
+        if !self.directory.ready || (self.directory.addresses.is_empty() && relays.is_empty()) {
             return Ok(());
         }
         let now = self.core.now.wall;
@@ -279,7 +292,7 @@ impl Engine {
             seq,
             expires: now.plus(limits::DIRECTORY_TTL),
             addresses: self.directory.addresses.clone(),
-            relays: Vec::new(),
+            relays,
             device_list: self.core.own.device_list.clone(),
         };
         let mut provided = Vec::new();

@@ -20,13 +20,14 @@ const ANNOTATIONS: usize = 1024;
 const AHEAD: u64 = 100 * 365 * limits::DAY;
 
 impl Engine {
-    /// A device gives us an entry: its person's, or one of our own that we lost.
+    /// A device gives us an entry: its person's, or one of our own that we lost. True: it was sent once more, on request
+    /// or because it was thought lost.
     pub(super) fn entry_came(
         &mut self,
         contact: &Contact,
         from: DeviceId,
         bytes: &Bytes,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let (id, new) = entry::parse(bytes).map_err(|error| Fault::Misbehaviour(error.to_string()))?;
         let own = new.account == self.core.own.account;
         if new.conversation != self.direct_id(contact.account) || (!own && new.account != contact.account) {
@@ -54,9 +55,10 @@ impl Engine {
                 self.settle_head(&mut stream)?;
                 self.core.put(stream.clone());
             }
-            self.owe_receipt(&stream);
-            return Ok(());
+            self.owe_receipt(&stream)?;
+            return Ok(true);
         }
+        let again = own || self.is_missed(&stream.id);
         push_stream(&mut conversation, stream.id);
         self.place_in_stream(contact, &mut stream, &new, id)?;
         let visible = matches!(new.body, Body::Text { .. } | Body::Unknown);
@@ -76,7 +78,7 @@ impl Engine {
         if own {
             stream.read = stream.gapless;
         } else {
-            self.owe_receipt(&stream);
+            self.owe_receipt(&stream)?;
         }
         self.core.put(stream);
         match new.body {
@@ -85,12 +87,13 @@ impl Engine {
                     EventBody::Message { conversation: new.conversation, entry: id, author: new.account };
                 self.core.event(body);
                 let there: Vec<Annotation> = self.core.range(&KeyRange::Annotations(id), ANNOTATIONS)?;
-                self.apply(id, there.into_iter().map(|annotation| annotation.by))
+                self.apply(id, there.into_iter().map(|annotation| annotation.by))?;
             }
             Body::Edit { target, .. } | Body::Delete { target } | Body::Reaction { target, .. } => {
-                self.annotate(target, id)
+                self.annotate(target, id)?;
             }
         }
+        Ok(again)
     }
 
     /// A place so far ahead that no clock can have given it would leave no room for what follows: whoever answers takes the
@@ -218,7 +221,7 @@ impl Engine {
             let read = self.last_up_to(&stream, place)?;
             if read > stream.read {
                 stream.read = read;
-                self.owe_receipt(&stream);
+                self.owe_receipt(&stream)?;
                 self.core.put(stream.clone());
             }
             unread = unread.saturating_add(self.count_visible(&stream)?);

@@ -64,6 +64,11 @@ impl Engine {
         self.gaps.get_mut(&stream)
     }
 
+    /// Whether something of a stream is missed and was asked for.
+    pub(super) fn is_missed(&self, stream: &StreamId) -> bool {
+        self.gaps.get(stream).is_some_and(|gap| gap.asked > 0)
+    }
+
     /// A contact's device says how far its streams go.
     pub(super) fn streams_announced(&mut self, peer: DeviceId, heads: &[StreamHead]) -> Result<(), Fault> {
         let Some(contact) = self.core.contact_of(&peer)? else { return Ok(()) };
@@ -113,9 +118,12 @@ impl Engine {
             self.gaps.remove(&id);
             return Ok(());
         }
-        let pause = limits::GAP_WAIT << gap.asked.min(8);
+        let asked = gap.asked;
         // while what is missing is on its way anyway, or nobody can be asked, only wait
-        let can_ask = self.links.contains_key(&from) && !self.is_backed_up(&from)?;
+        let linked = self.links.contains_key(&from);
+        let can_ask = (linked || self.has_relays(&from)?) && !self.is_backed_up(&from)?;
+        // who is away cannot answer soon, and relays carry what was asked
+        let pause = if linked { limits::GAP_WAIT << asked.min(8) } else { limits::MINUTE << asked.min(10) };
         let Some(gap) = self.gaps.get_mut(&id) else { return Ok(()) };
         if can_ask {
             gap.asked = gap.asked.saturating_add(1);
@@ -245,7 +253,7 @@ impl Engine {
             self.fill(&mut row, first, first.saturating_add(count));
         }
         self.settle_head(&mut row)?;
-        self.owe_receipt(&row);
+        self.owe_receipt(&row)?;
         self.core.put(row);
         Ok(())
     }
@@ -256,10 +264,14 @@ impl Engine {
     pub(super) fn seal_repair(&mut self, device: DeviceId, session: Session) -> Result<(), Fault> {
         let Some(account) = self.core.owner(&device)? else { return Ok(()) };
         let rolled_back = self.rolled_back_at.is_some();
-        let Some(link) = self.links.get(&device) else { return Ok(()) };
-        let envelopes: Vec<EnvelopeId> = link.unopened.iter().copied().take(limits::REQUESTED).collect();
-        let body = PayloadBody::Repair { envelopes, rolled_back };
+        let unopened = self.inbound.get_mut(&device).map(|inbound| std::mem::take(&mut inbound.unopened));
+        let envelopes: Vec<EnvelopeId> = unopened.into_iter().flatten().take(limits::REQUESTED).collect();
+        let body = PayloadBody::Repair { envelopes: envelopes.clone(), rolled_back };
         let Some(sealed) = self.seal_in(session, body.clone())? else { return Ok(()) };
+        for envelope in envelopes {
+            // relays need not keep what will be sealed anew
+            self.collect(envelope);
+        }
         let job = JobBody::Payload(encode_body(body));
         let seq = self.enqueue(device, account, job, limits::MESSAGE_TTL, Some(sealed.clone()))?;
         self.send_sealed(device, seq, &sealed);
@@ -290,6 +302,7 @@ impl Engine {
         if let Some(link) = self.links.get_mut(&from) {
             link.rewind();
         }
+        self.carry_anew(from);
         self.pump.insert(from);
         Ok(())
     }

@@ -2,23 +2,46 @@
 
 use bytes::Bytes;
 
-use super::links::{BundleFor, Held};
+use super::holes::HoleStep;
+use super::links::BundleFor;
 use super::timer::Timer;
 use super::{Engine, Fault};
 use crate::crypto::envelope::{self, Content};
-use crate::crypto::session::{self, DecryptError};
-use crate::id::{DeviceId, EnvelopeId};
+use crate::crypto::session;
+use crate::id::{DeviceId, EnvelopeId, RightId};
+use crate::identity::Certificate;
 use crate::limits;
-use crate::record::{ContactState, Invite, Key, KeyRange, Prekey, Replay, Seen, Session};
+use crate::record::{
+    ContactState, Grant, GrantOf, Invite, Key, KeyRange, OneTimeKey, Prekey, Replay, Seen, Session,
+};
 use crate::secret::Secret32;
 use crate::wire::{Frame, Payload, PayloadBody, RefuseReason};
 
-/// Acknowledgements wait for company no longer than this many.
-const ACKS_JOINED: usize = 48;
+/// An envelope whose header is open, on its way to its session.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) from: DeviceId,
+    pub(super) id: EnvelopeId,
+    pub(super) content: Content,
+    pub(super) size: usize,
+    /// It came by a relay, not over a link.
+    pub(super) relayed: bool,
+}
+
+/// What opening a message changes, whatever its payload turns out to be.
+struct Step {
+    session: Session,
+    hole: HoleStep,
+    /// The initiator's base key and account, if the message started the session.
+    started: Option<([u8; 32], crate::id::AccountId)>,
+}
 
 /// A message of a session, opened.
 pub(super) struct Opened {
     pub(super) from: DeviceId,
+    pub(super) id: EnvelopeId,
+    /// It came by a relay, not over a link.
+    pub(super) relayed: bool,
     pub(super) session: Session,
     /// The initiator's base key, if this message started the session.
     pub(super) base_key: Option<[u8; 32]>,
@@ -41,7 +64,42 @@ impl Engine {
             self.send_frame(from, &Frame::Refuse { envelope: id, reason: RefuseReason::Malformed });
             return Err(Fault::Misbehaviour("sent an envelope that does not open".into()));
         };
-        self.content(from, id, content, bytes.len(), false)?;
+        let arrived = Arrived { from, id, content, size: bytes.len(), relayed: false };
+        self.content(arrived, false)?;
+        self.drain_held(from)
+    }
+
+    /// An envelope that one of our relays kept for us, deposited under `right`.
+    pub(super) fn relayed(&mut self, relay: DeviceId, right: RightId, bytes: &Bytes) -> Result<(), Fault> {
+        let id = envelope::envelope_id(bytes);
+        if self.core.get::<Seen>(&Key::Seen(id))?.is_some() {
+            self.collect(id);
+            return Ok(());
+        }
+        let opened = match self.core.get::<Grant>(&Key::Grant(relay, right))?.map(|grant| grant.of) {
+            Some(GrantOf::Peer(device)) => {
+                let right = self.right_for(&device, bytes)?;
+                right.and_then(|right| Some((device, envelope::open(&right, bytes).ok()?)))
+            }
+            Some(GrantOf::Invite(invite)) => {
+                let invite: Option<Invite> = self.core.get(&Key::Invite(invite))?;
+                let content =
+                    invite.and_then(|invite| envelope::open(&super::invites::right_of(&invite), bytes).ok());
+                // whoever holds the invite says by the session's start who it is, which the session proves
+                content.and_then(|content| Some((initiator(&content)?, content)))
+            }
+            Some(GrantOf::Canary) | None => None,
+        };
+        let Some((from, content)) = opened else {
+            self.collect(id);
+            return Err(Fault::Misbehaviour("a relay brought an envelope under no right of ours".into()));
+        };
+        let contact = self.core.contact_of(&from)?;
+        if contact.is_some_and(|contact| contact.state == ContactState::Blocked) {
+            self.collect(id);
+            return Ok(());
+        }
+        self.content(Arrived { from, id, content, size: bytes.len(), relayed: true }, false)?;
         self.drain_held(from)
     }
 
@@ -73,83 +131,123 @@ impl Engine {
     }
 
     /// Opens the content of an envelope, or holds it until its predecessors are here (`force`: waits no more).
-    fn content(
-        &mut self,
-        from: DeviceId,
-        id: EnvelopeId,
-        content: Content,
-        size: usize,
-        force: bool,
-    ) -> Result<(), Fault> {
-        let session: Option<Session> = self.core.get(&Key::Session(from, content.session))?;
+    pub(super) fn content(&mut self, arrived: Arrived, force: bool) -> Result<(), Fault> {
+        let (from, number) = (arrived.from, arrived.content.number);
+        let session: Option<Session> = self.core.get(&Key::Session(from, arrived.content.session))?;
         let expected = session.as_ref().map_or(0, |session| session.next_received);
-        let startable = session.is_some() || content.start.is_some();
-        if startable && content.number > expected && !force {
-            return self.hold(from, id, content, size);
+        let startable = session.is_some() || arrived.content.start.is_some();
+        if startable && number > expected && !force {
+            self.hold(arrived);
+            return Ok(());
         }
         match session {
-            Some(mut session) => match session::decrypt(&mut session, &content) {
-                Ok(plaintext) => {
-                    session.next_received = session.next_received.max(content.number.saturating_add(1));
-                    self.opened(from, id, session, None, &plaintext)
+            Some(session) => self.open_in(&arrived, session),
+            None if arrived.content.start.is_some() => self.start(&arrived),
+            None => self.unopenable(&arrived),
+        }
+    }
+
+    fn open_in(&mut self, arrived: &Arrived, mut session: Session) -> Result<(), Fault> {
+        let (number, expected) = (arrived.content.number, session.next_received);
+        let before = (number > expected).then(|| session.state.clone());
+        match session::decrypt(&mut session, &arrived.content) {
+            Ok(plaintext) => {
+                session.next_received = expected.max(number.saturating_add(1));
+                let hole = match before {
+                    Some(state) => self.keep_copy(&session, expected, number, state)?,
+                    None if number < expected => self.fill_hole(&arrived.from, &session.id, number)?,
+                    None => HoleStep::default(),
+                };
+                self.opened(arrived, Step { session, hole, started: None }, &plaintext)
+            }
+            Err(_) if number < expected => match self.open_late(&arrived.from, &arrived.content)? {
+                Some((plaintext, hole)) => {
+                    self.opened(arrived, Step { session, hole, started: None }, &plaintext)
                 }
                 // the key is used up although the hash is unknown: a clone of the sender wrote another text with it
-                Err(DecryptError::Duplicate) | Err(_) => self.unopenable(from, id),
+                None => self.unopenable(arrived),
             },
-            None if content.start.is_some() => self.start(from, id, &content),
-            None => self.unopenable(from, id),
+            Err(_) => self.unopenable(arrived),
         }
     }
 
     /// A device starts a session with us.
-    fn start(&mut self, from: DeviceId, id: EnvelopeId, content: &Content) -> Result<(), Fault> {
+    fn start(&mut self, arrived: &Arrived) -> Result<(), Fault> {
+        let content = &arrived.content;
         let Some(start) = &content.start else { return Ok(()) };
         if self.core.get::<Replay>(&Key::Replay(start.base_key))?.is_some() {
             // recorded and played again, or the session it made is gone: nothing new can come of it
-            return self.unopenable(from, id);
+            return self.unopenable(arrived);
         }
         let Some(prekey) = self.core.get::<Prekey>(&Key::Prekey(start.bundle))? else {
-            return self.unopenable(from, id);
+            return self.unopenable(arrived);
         };
+        let one_time: Option<OneTimeKey> = match start.one_time_key {
+            Some(public) => self.core.get(&Key::OneTimeKey(public))?,
+            None => None,
+        };
+        let secret = one_time.as_ref().map(|key| &key.secret);
         let now = self.core.now.wall;
-        let accepted =
-            match session::accept(&self.core.keys.local, &prekey, content, now, &mut *self.core.rng) {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::debug!(%error, "a session start could not be opened");
-                    return self.unopenable(from, id);
-                }
-            };
-        if accepted.initiator.device != from {
+        let accepted = match session::accept_one_time(
+            &self.core.keys.local,
+            &prekey,
+            secret,
+            content,
+            now,
+            &mut *self.core.rng,
+        ) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "a session start could not be opened");
+                return self.unopenable(arrived);
+            }
+        };
+        if accepted.initiator.device != arrived.from {
             return Err(Fault::Misbehaviour("starts a session in another device's name".into()));
         }
         let mut session = self.admit_session(accepted.session)?;
         session.next_received = session.next_received.max(content.number.saturating_add(1));
+        let mut hole = match accepted.before {
+            Some(state) => self.keep_copy(&session, 0, content.number, state)?,
+            None => HoleStep::default(),
+        };
+        hole.gone.extend(one_time.map(|key| Key::OneTimeKey(key.public)));
         let until = prekey.expires.plus(limits::PREKEY_GRACE);
-        self.core.put(Replay { base_key: accepted.base_key, until });
+        hole.rows.push(Replay { base_key: accepted.base_key, until }.into());
         let started = Some((accepted.base_key, accepted.initiator.account));
-        self.opened(from, id, session, started, &accepted.plaintext)
+        self.opened(arrived, Step { session, hole, started }, &accepted.plaintext)
+    }
+
+    /// Writes what opening a message changes, whatever its payload turns out to be.
+    fn write_step(&mut self, id: EnvelopeId, step: &Step) {
+        self.core.put(step.session.clone());
+        for row in &step.hole.rows {
+            self.core.put(row.clone());
+        }
+        for key in &step.hole.gone {
+            self.core.delete(key.clone());
+        }
+        self.core.put(Seen { envelope: id, until: self.core.now.wall.plus(limits::SEEN_TTL) });
     }
 
     /// A plaintext is here: the session's step, the envelope's hash and what the payload does are one batch.
-    fn opened(
-        &mut self,
-        from: DeviceId,
-        id: EnvelopeId,
-        session: Session,
-        started: Option<([u8; 32], crate::id::AccountId)>,
-        plaintext: &[u8],
-    ) -> Result<(), Fault> {
-        let seen = Seen { envelope: id, until: self.core.now.wall.plus(limits::SEEN_TTL) };
+    fn opened(&mut self, arrived: &Arrived, step: Step, plaintext: &[u8]) -> Result<(), Fault> {
+        let Arrived { from, id, relayed, .. } = *arrived;
+        let mut owed = relayed;
+        if relayed {
+            self.note_lacking(from, id);
+        }
         let result = match Payload::decode(plaintext) {
             Ok(payload) => {
-                self.core.put(session.clone());
-                self.core.put(seen.clone());
+                self.write_step(id, &step);
+                owed &= is_owed_by_envelope(&payload.body);
                 self.payload(Opened {
                     from,
-                    session: session.clone(),
-                    base_key: started.map(|(base_key, _)| base_key),
-                    account: started.map(|(_, account)| account),
+                    id,
+                    relayed,
+                    session: step.session.clone(),
+                    base_key: step.started.map(|(base_key, _)| base_key),
+                    account: step.started.map(|(_, account)| account),
                     payload,
                 })
             }
@@ -160,18 +258,17 @@ impl Engine {
             Err(Fault::Misbehaviour(why)) => {
                 // senseless, but its key is spent: remember that, or it would come again for ever
                 self.core.abandon();
-                if let Some((base_key, _)) = started {
-                    self.core.put(Replay { base_key, until: self.core.now.wall.plus(limits::SEEN_TTL) });
-                }
-                self.core.put(session);
-                self.core.put(seen);
+                self.write_step(id, &step);
                 tracing::debug!(peer = %from.short(), why, "a payload made no sense");
                 self.tell_senseless(from)?;
             }
             Err(other) => return Err(other),
         }
-        if let Some(link) = self.links.get_mut(&from) {
-            link.unopened.remove(&id);
+        if owed {
+            self.owe_taken(from, id)?;
+        }
+        if let Some(inbound) = self.inbound.get_mut(&from) {
+            inbound.unopened.remove(&id);
         }
         self.ack(from, id);
         // what this message wrote is one batch, whatever the next one brings
@@ -212,15 +309,14 @@ impl Engine {
         }
         self.list_heard(&contact, opened.payload.list_version, &opened.payload.list_hash)?;
         match opened.payload.body {
-            PayloadBody::Entry(bytes) => self.entry_came(&contact, from, &bytes),
-            PayloadBody::Frontiers(frontiers) => {
-                let word = Payload {
-                    list_version: 0,
-                    list_hash: [0; 32],
-                    body: PayloadBody::Frontiers(frontiers.clone()),
-                };
-                self.frontiers(from, &frontiers, &word.encode())
+            PayloadBody::Entry(bytes) => {
+                let again = self.entry_came(&contact, from, &bytes)?;
+                if again && opened.relayed {
+                    self.owe_taken(from, opened.id)?;
+                }
+                Ok(())
             }
+            PayloadBody::Receipt(receipt) => self.receipt_came(from, receipt),
             PayloadBody::Repair { envelopes, rolled_back } => {
                 self.repair_asked(from, &opened.session, &envelopes, rolled_back)
             }
@@ -237,89 +333,20 @@ impl Engine {
         }
     }
 
-    /// Keeps an envelope, unacknowledged, until its predecessors are here.
-    fn hold(&mut self, from: DeviceId, id: EnvelopeId, content: Content, size: usize) -> Result<(), Fault> {
-        let now = self.core.now.mono;
-        let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
-        if link.held.len() >= limits::HELD || link.held_bytes.saturating_add(size) > limits::HELD_BYTES {
-            // not acknowledged, so it comes again
-            return Ok(());
-        }
-        let place = (content.session, content.number);
-        if let std::collections::btree_map::Entry::Vacant(free) = link.held.entry(place) {
-            free.insert(Held { id, content, size, since: now });
-            link.held_bytes = link.held_bytes.saturating_add(size);
-        }
-        self.core.timers.set_earlier(Timer::Hole(from), now.plus(limits::HOLE_WAIT));
-        Ok(())
-    }
-
-    /// Opens held envelopes whose predecessors are here now.
-    fn drain_held(&mut self, from: DeviceId) -> Result<(), Fault> {
-        loop {
-            let Some(link) = self.links.get(&from) else { return Ok(()) };
-            let mut next = None;
-            let mut last_session = None;
-            for place @ (session, number) in link.held.keys() {
-                if last_session == Some(*session) {
-                    continue;
-                }
-                last_session = Some(*session);
-                let row: Option<Session> = self.core.get(&Key::Session(from, *session))?;
-                if *number <= row.map_or(0, |row| row.next_received) {
-                    next = Some(*place);
-                    break;
-                }
-            }
-            let Some(place) = next else { return Ok(()) };
-            self.open_held(from, place)?;
-        }
-    }
-
-    fn open_held(&mut self, from: DeviceId, place: (crate::id::SessionId, u64)) -> Result<(), Fault> {
-        let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
-        let Some(held) = link.held.remove(&place) else { return Ok(()) };
-        link.held_bytes = link.held_bytes.saturating_sub(held.size);
-        if link.held.is_empty() {
-            self.core.timers.cancel(Timer::Hole(from));
-        }
-        if self.core.get::<Seen>(&Key::Seen(held.id))?.is_some() {
-            self.ack(from, held.id);
-            return Ok(());
-        }
-        self.content(from, held.id, held.content, held.size, true)
-    }
-
-    /// Envelopes have waited long enough: step past the hole before each of them.
-    pub(super) fn hole_timeout(&mut self, from: DeviceId) -> Result<(), Fault> {
-        let now = self.core.now.mono;
-        loop {
-            let Some(link) = self.links.get(&from) else { return Ok(()) };
-            let due = link.held.iter().find(|(_, held)| now.since(held.since) >= limits::HOLE_WAIT);
-            let Some((place, _)) = due else { break };
-            // the first of its session, so that the others still open in order
-            let first = (place.0, 0);
-            let place = link.held.range(first..).next().map_or(*place, |(place, _)| *place);
-            self.open_held(from, place)?;
-            self.drain_held(from)?;
-        }
-        let oldest = self.links.get(&from).and_then(|link| link.held.values().map(|held| held.since).min());
-        if let Some(oldest) = oldest {
-            self.core.timers.set(Timer::Hole(from), oldest.plus(limits::HOLE_WAIT));
-        }
-        Ok(())
-    }
-
     /// An envelope that no session of ours opens: ask its device to seal it anew.
-    fn unopenable(&mut self, from: DeviceId, id: EnvelopeId) -> Result<(), Fault> {
+    fn unopenable(&mut self, arrived: &Arrived) -> Result<(), Fault> {
+        let Arrived { from, id, relayed, .. } = *arrived;
         let known =
             self.core.contact_of(&from)?.is_some_and(|contact| contact.state == ContactState::Accepted);
-        let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
         if !known {
+            if relayed {
+                self.collect(id);
+            }
             return Err(Fault::Misbehaviour("sent an envelope that no session opens".into()));
         }
-        if link.unopened.len() < limits::REQUESTED {
-            link.unopened.insert(id);
+        let inbound = self.inbound.entry(from).or_default();
+        if inbound.unopened.len() < limits::REQUESTED {
+            inbound.unopened.insert(id);
         }
         self.ask_repair(from)
     }
@@ -327,8 +354,8 @@ impl Engine {
     /// Asks for a fresh session and everything open again, at most once a minute.
     pub(super) fn ask_repair(&mut self, from: DeviceId) -> Result<(), Fault> {
         let Some(mut peer) = self.core.peer(&from)? else { return Ok(()) };
-        let Some(link) = self.links.get(&from) else { return Ok(()) };
-        if link.unopened.is_empty() || link.bundle == Some(BundleFor::Repair) {
+        let broken = self.inbound.get(&from).is_some_and(|inbound| !inbound.unopened.is_empty());
+        if !broken || self.wants_bundle(&from, BundleFor::Repair) {
             return Ok(());
         }
         let now = self.core.now;
@@ -347,55 +374,24 @@ impl Engine {
                 .into(),
             super::core::About::device(account, from),
         );
-        self.want_bundle(from, BundleFor::Repair);
-        Ok(())
+        self.want_bundle(from, BundleFor::Repair)
     }
+}
 
-    /// Acknowledges an envelope, together with others that come close behind.
-    pub(super) fn ack(&mut self, from: DeviceId, id: EnvelopeId) {
-        if let Some(link) = self.links.get_mut(&from) {
-            link.acks.push(id);
-            self.tell.insert(from);
-        }
-    }
+/// The device that a session's start names.
+fn initiator(content: &Content) -> Option<DeviceId> {
+    let start = content.start.as_ref()?;
+    Certificate::parse(&start.certificate).ok().map(|certificate| certificate.device)
+}
 
-    /// Tells devices what they are owed: at once unless they were told often lately; then joined.
-    pub(super) fn tell_all(&mut self) {
-        while let Some(device) = self.tell.pop_first() {
-            let now = self.core.now.mono;
-            let Some(link) = self.links.get(&device) else { continue };
-            let many = link.acks.len() >= ACKS_JOINED;
-            let calm = link.told_times < limits::RECEIPTS_AT_ONCE;
-            let due = link.told.plus(limits::RECEIPT_JOIN);
-            if many || calm || now >= due {
-                if let Err(fault) = self.tell_device(device) {
-                    self.core.abandon();
-                    self.report(&fault, "answering");
-                }
-                self.core.commit();
-            } else {
-                self.core.timers.set_earlier(Timer::Receipts(device), due);
-            }
-        }
-    }
-
-    /// Sends the acknowledgements and receipts a device is owed.
-    pub(super) fn tell_device(&mut self, device: DeviceId) -> Result<(), Fault> {
-        self.core.timers.cancel(Timer::Receipts(device));
-        let now = self.core.now.mono;
-        let Some(link) = self.links.get_mut(&device) else { return Ok(()) };
-        if now >= link.told.plus(limits::RECEIPT_JOIN) {
-            link.told = now;
-            link.told_times = 0;
-        }
-        link.told_times += 1;
-        let acks = std::mem::take(&mut link.acks);
-        let streams = std::mem::take(&mut link.receipts);
-        // the receipt first: it is what the person waits for
-        self.send_receipts(device, &streams)?;
-        for acks in acks.chunks(limits::ACKS) {
-            self.send_frame(device, &Frame::Ack(acks.to_vec()));
-        }
-        Ok(())
-    }
+/// Whether the sender of such a payload, if it came by a relay, is told of its envelope: entries are receipted by
+/// number, receipts not at all, and acceptances have answers of their own.
+const fn is_owed_by_envelope(body: &PayloadBody) -> bool {
+    !matches!(
+        body,
+        PayloadBody::Entry(_)
+            | PayloadBody::Receipt(_)
+            | PayloadBody::Accept { .. }
+            | PayloadBody::Refused { .. }
+    )
 }

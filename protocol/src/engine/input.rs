@@ -13,6 +13,24 @@ pub struct CommandId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
+/// One request to somebody else's relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DepositId(pub u64);
+
+/// Why a request to somebody else's relay has no answer. Whether the relay acted on it is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DepositFailure {
+    /// The relay could not be reached.
+    #[error("the relay could not be reached")]
+    Unreachable,
+    /// It did not answer in time.
+    #[error("the relay did not answer in time")]
+    TimedOut,
+    /// The connection ended before the answer.
+    #[error("the connection to the relay ended before its answer")]
+    Closed,
+}
+
 /// Something that happened outside.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -80,6 +98,13 @@ pub enum Input {
         key: DirectoryKey,
         /// It was read back.
         stored: bool,
+    },
+    /// What became of an [`Output::Deposit`](super::Output::Deposit).
+    Deposited {
+        /// Which.
+        id: DepositId,
+        /// The relay's reply frame, at most [`limits::FRAME`](crate::limits::FRAME) bytes.
+        result: Result<Bytes, DepositFailure>,
     },
     /// The directory became reachable (a first peer answered), so publishing and searching make sense now.
     DirectoryReady,

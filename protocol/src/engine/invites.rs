@@ -9,12 +9,15 @@ use crate::identity::KeyPair;
 use crate::invite::{Acceptance, Invite as Link, InviteSecret};
 use crate::limits;
 use crate::record::{
-    Contact, ContactState, EventBody, Invite, InviteState, Job, JobBody, Key, KeyRange, Owner, Peer,
+    Contact, ContactState, EventBody, GrantOf, Invite, InviteState, Job, JobBody, Key, KeyRange, Owner, Peer,
     PendingAccept, Session,
 };
 use crate::secret::Secret32;
 use crate::time::Wall;
 use crate::wire::{ContactInfo, PayloadBody, RefusedReason};
+
+/// How long the answer to somebody who is no contact is kept on its way.
+const ANSWER_TTL: u64 = 7 * limits::DAY;
 
 impl Engine {
     pub(super) fn create_invite(&mut self, uses: u32, ttl: u64) -> Result<Answer, CommandError> {
@@ -37,6 +40,7 @@ impl Engine {
         // the link counts whole seconds
         let expires = Wall(created.plus(ttl).0 / limits::SECOND * limits::SECOND);
         let addresses = self.directory.addresses.iter();
+        let relays = self.named_relays()?;
         let link = Link {
             account: self.core.own.account,
             device: self.core.own.device,
@@ -48,11 +52,15 @@ impl Engine {
                 .take(limits::INVITE_ADDRESSES)
                 .cloned()
                 .collect(),
-            relays: Vec::new(),
+            relays: relays
+                .into_iter()
+                .filter(|relay| relay.address.as_bytes().len() <= limits::INVITE_ADDRESS)
+                .collect(),
             group: None,
             name: self.core.own.name.clone(),
         };
         let id = link.id();
+        self.grant(&link.right(), GrantOf::Invite(id), Some(expires))?;
         self.core.put(Invite {
             id,
             secret: secret.to_padded(),
@@ -74,6 +82,7 @@ impl Engine {
         if invite.state == InviteState::Live {
             invite.state = InviteState::Revoked;
             self.withdraw_invite(&invite);
+            self.revoke(&right_of(&invite))?;
             self.core.put(invite);
         }
         Ok(Answer::Done)
@@ -149,8 +158,7 @@ impl Engine {
         peer.right_received = Some(link.right());
         peer.addresses.clone_from(&link.addresses);
         peer.relays.clone_from(&link.relays);
-        self.core.put(peer);
-        Ok(())
+        self.put_new_peer(peer)
     }
 
     /// The invite whose acceptance is on its way to a device.
@@ -270,24 +278,45 @@ impl Engine {
         reason: RefusedReason,
         info: &ContactInfo,
     ) -> Result<(), Fault> {
-        let known = self.core.peer(&opened.from)?;
-        let stranger = known.is_none();
+        let from = opened.from;
+        let stranger = self.core.peer(&from)?.is_none();
+        let account = opened.account.unwrap_or(AccountId([0; 32]));
         if stranger {
-            // only to seal the answer with; gone again at the end of this turn
-            let account = opened.account.unwrap_or(AccountId([0; 32]));
+            // only to seal the answer with, and to bring it to their relays
             let right = Secret32::random(&mut *self.core.rng);
-            let mut peer = new_peer(opened.from, account, right, self.core.now.wall);
+            let mut peer = new_peer(from, account, right, self.core.now.wall);
             peer.right_received = Some(info.right.clone());
+            peer.relays.clone_from(&info.relays);
             self.core.put(peer);
         }
-        let sealed = self.seal_in(opened.session.clone(), PayloadBody::Refused { invite, reason })?;
-        if let Some(sealed) = sealed {
-            self.send_frame(opened.from, &crate::wire::Frame::Envelope(sealed.bytes));
+        let body = PayloadBody::Refused { invite, reason };
+        let sealed = self.seal_in(opened.session.clone(), body.clone())?;
+        let Some(sealed) = sealed else { return self.forget_stranger(from) };
+        if self.links.contains_key(&from) {
+            self.send_frame(from, &crate::wire::Frame::Envelope(sealed.bytes));
+        } else if !info.relays.is_empty() {
+            let body = JobBody::Payload(super::gaps::encode_body(body));
+            self.enqueue(from, account, body, ANSWER_TTL, Some(sealed))?;
+            return Ok(());
         }
-        if stranger {
-            self.core.delete(Key::Peer(opened.from));
-            self.core.delete(Key::Session(opened.from, opened.session.id));
+        self.forget_stranger(from)
+    }
+
+    /// Whether a device is nobody's whom we know, or theirs whom we removed.
+    pub(super) fn is_stranger(&self, device: &DeviceId) -> Result<bool, Fault> {
+        let contact = self.core.contact_of(device)?;
+        Ok(contact.is_none_or(|contact| contact.state == ContactState::Removed))
+    }
+
+    /// Nothing is kept of somebody who is no contact.
+    pub(super) fn forget_stranger(&mut self, device: DeviceId) -> Result<(), Fault> {
+        if !self.is_stranger(&device)? {
+            return Ok(());
         }
+        for session in self.core.sessions(&device)? {
+            self.delete_session(device, session.id)?;
+        }
+        self.core.delete(Key::Peer(device));
         Ok(())
     }
 
@@ -374,6 +403,7 @@ impl Engine {
         let invites: Vec<Invite> = self.core.range(&KeyRange::Invites, limits::INVITES)?;
         for mut invite in invites {
             if believed > invite.expires.plus(limits::INVITE_GRACE) {
+                self.revoke(&right_of(&invite))?;
                 self.core.delete(Key::Invite(invite.id));
             } else if believed > invite.expires && invite.state == InviteState::Live {
                 invite.state = InviteState::Expired;

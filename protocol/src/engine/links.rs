@@ -7,8 +7,7 @@ use bytes::Bytes;
 use super::output::{Output, Transient};
 use super::timer::Timer;
 use super::{Engine, Fault, LinkId};
-use crate::crypto::envelope::Content;
-use crate::id::{AccountId, Address, DeviceId, EnvelopeId, SessionId, StreamId};
+use crate::id::{AccountId, Address, DeviceId, EnvelopeId, StreamId};
 use crate::limits;
 use crate::record::{ContactState, StepKind};
 use crate::time::{Mono, Wall};
@@ -30,11 +29,6 @@ pub(super) struct Link {
     pub(super) in_flight_bytes: usize,
     /// Jobs from this place on were not sent over this link yet.
     pub(super) next_seq: u64,
-    /// A bundle was asked for, for this purpose.
-    pub(super) bundle: Option<BundleFor>,
-    /// Envelopes that came before their predecessors.
-    pub(super) held: BTreeMap<(SessionId, u64), Held>,
-    pub(super) held_bytes: usize,
     /// Envelopes to acknowledge.
     pub(super) acks: Vec<EnvelopeId>,
     /// Streams whose frontier the device is to be told.
@@ -43,8 +37,6 @@ pub(super) struct Link {
     pub(super) told: Mono,
     /// How often it was told something since then.
     pub(super) told_times: u32,
-    /// Envelopes that could not be opened.
-    pub(super) unopened: BTreeSet<EnvelopeId>,
 }
 
 /// What a bundle will be used for.
@@ -56,15 +48,6 @@ pub(super) enum BundleFor {
     Repair,
 }
 
-/// An envelope that waits for its predecessors.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) id: EnvelopeId,
-    pub(super) content: Content,
-    pub(super) size: usize,
-    pub(super) since: Mono,
-}
-
 impl Link {
     fn new(id: LinkId, since: Mono, short_lived: u32) -> Self {
         Self {
@@ -74,14 +57,10 @@ impl Link {
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             next_seq: 0,
-            bundle: None,
-            held: BTreeMap::new(),
-            held_bytes: 0,
             acks: Vec::new(),
             receipts: BTreeSet::new(),
             told: Mono(0),
             told_times: 0,
-            unopened: BTreeSet::new(),
         }
     }
 
@@ -121,11 +100,18 @@ impl Engine {
         let new = Link::new(link, self.core.now.mono, short_lived);
         let fresh = self.links.insert(peer, new).is_none();
         self.reached(peer);
+        if self.stations.contains_key(&peer) {
+            self.station_connected(peer, link)?;
+            if contact.is_none() {
+                return Ok(());
+            }
+        }
         let accepted = contact.as_ref().filter(|contact| contact.state == ContactState::Accepted);
         let list = accepted.map(|_| (self.core.keys.list.version, self.core.keys.list_hash));
         self.send_frame(peer, &Frame::Hello { version: VERSION, list, time: self.core.now.wall });
         let Some(contact) = contact else { return Ok(()) };
         self.pump.insert(peer);
+        self.ask_bundle_again(peer)?;
         if let (Some(address), Some(mut row)) = (address, self.core.peer(&peer)?)
             && row.addresses.first() != Some(&address)
         {
@@ -150,10 +136,17 @@ impl Engine {
             return Ok(());
         }
         let Some(gone) = self.links.remove(&peer) else { return Ok(()) };
-        for timer in [Timer::Receipts(peer), Timer::Hole(peer), Timer::Repair(peer), Timer::Stalled(peer)] {
+        for timer in [Timer::Receipts(peer), Timer::Stalled(peer)] {
             self.core.timers.cancel(timer);
         }
-        let Some(mut contact) = self.core.contact_of(&peer)? else { return Ok(()) };
+        if self.stations.contains_key(&peer) {
+            self.station_gone(peer, &gone)?;
+        }
+        let contact = self.core.contact_of(&peer)?;
+        self.forget_direct(peer, contact.is_some());
+        let Some(mut contact) = contact else { return Ok(()) };
+        // what was left to the link goes by relays now
+        self.pump.insert(peer);
         self.note_link_lost(peer, &gone)?;
         if contact.state == ContactState::Accepted && self.live_links(&contact.devices) == 0 {
             contact.last_seen = Some(self.core.now.wall);
@@ -161,7 +154,9 @@ impl Engine {
             self.core.put(contact);
             self.core.say(Output::Transient(Transient::Online { account, online: false }));
         }
+        let receipts = gone.receipts.clone();
         self.reach_soon(peer, &gone);
+        self.receipts_by_relay(peer, receipts)?;
         Ok(())
     }
 
@@ -187,14 +182,16 @@ impl Engine {
             Frame::Hello { version: _, list, time } => self.hello(peer, list, time),
             Frame::Envelope(envelope) => self.envelope(peer, &envelope),
             Frame::BundleRequest { invite } => self.bundle_requested(peer, invite),
-            Frame::Bundle(bundle) => self.bundle_came(peer, &bundle),
+            Frame::Bundle(bundle) => self.bundle_came(peer, &bundle, None),
             Frame::Frontiers(frontiers) => self.frontiers(peer, &frontiers, bytes),
             Frame::Typing { conversation, active } => self.typing_came(peer, conversation, active),
             Frame::Ack(envelopes) => self.acked(peer, &envelopes),
             Frame::Refuse { envelope, reason } => self.refused(peer, envelope, reason, bytes),
             Frame::Streams(heads) => self.streams_announced(peer, &heads),
             // a newer Kith may say more than we understand
-            Frame::RelayHello(_) | Frame::RelayRequest(_) | Frame::RelayReply(_) | Frame::Unknown => Ok(()),
+            Frame::RelayRequest(_) | Frame::Unknown => Ok(()),
+            Frame::RelayHello(hello) => self.relay_hello(peer, &hello),
+            Frame::RelayReply(reply) => self.relay_reply(peer, reply),
         }
     }
 
@@ -212,7 +209,7 @@ impl Engine {
     }
 
     /// Two contacts must agree with a doubted clock, or the only one there is.
-    fn agreeing_peers_needed(&self) -> Result<usize, Fault> {
+    pub(super) fn agreeing_peers_needed(&self) -> Result<usize, Fault> {
         let contacts: Vec<crate::record::Contact> =
             self.core.range(&crate::record::KeyRange::Contacts, 16)?;
         let accepted = contacts.iter().filter(|contact| contact.state == ContactState::Accepted).count();

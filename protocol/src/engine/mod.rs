@@ -5,17 +5,26 @@
 //! stands behind it, then calls [`Engine::persisted`]. While [`Engine::is_full`] it takes no input.
 //!
 //! The Engine knows no socket and no file. Its parts: `links` (what lives as long as a connection), `outbox` (jobs),
-//! `inbox` (envelopes), `sessions`, `messages` (writing) and `entries` (what comes in), `receipts`, `gaps`
-//! (repair), `invites`, `contacts`, `discovery`. Each is a set of steps on the one `core::Core` of rows and clocks.
+//! `inbox` (envelopes) and `holes` (those that came too early), `sessions`, `messages` (writing) and `entries` (what
+//! comes in), `acks` and `receipts`, `gaps` (repair), `invites`, `contacts`, `discovery`. Of relays: `carry` and
+//! `custody` (deposits at others' relays), `relayed` (receipts on that way); `stations`, `fetch`, `grants`, `prekeys`,
+//! `canary` and `own_relays` (our own). Each is a set of steps on the one `core::Core` of rows and clocks.
 
+mod acks;
+mod canary;
+mod carry;
 mod clock;
 mod command;
 mod contacts;
 mod core;
+mod custody;
 mod discovery;
 mod entries;
+mod fetch;
 mod gaps;
 mod genesis;
+mod grants;
+mod holes;
 mod inbox;
 mod input;
 mod invites;
@@ -23,8 +32,12 @@ mod links;
 mod messages;
 mod outbox;
 mod output;
+mod own_relays;
+mod prekeys;
 mod receipts;
+mod relayed;
 mod sessions;
+mod stations;
 mod sweep;
 mod timer;
 
@@ -33,13 +46,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use command::{Answer, Command, CommandError};
 pub use discovery::own_directory_key;
 pub use genesis::{Genesis, NewAccount, genesis};
-pub use input::{CommandId, Input, LinkId};
+pub use input::{CommandId, DepositFailure, DepositId, Input, LinkId};
 pub use output::{Output, Transient};
 
 use self::core::Core;
 use self::timer::Timer;
 use crate::crypto::CryptoError;
-use crate::id::DeviceId;
+use crate::id::{DeviceId, EnvelopeId};
 use crate::limits;
 use crate::record::{ReadError, Reader};
 use crate::time::{Mono, Now, Wall};
@@ -106,6 +119,22 @@ pub struct Engine {
     pump: BTreeSet<DeviceId>,
     /// Devices that are owed acknowledgements or receipts.
     tell: BTreeSet<DeviceId>,
+    /// What came and is not opened.
+    inbound: BTreeMap<DeviceId, holes::Inbound>,
+    /// Bundles that are wanted.
+    wishes: BTreeMap<DeviceId, sessions::Wish>,
+    /// Receipts that go by relays.
+    relayed: relayed::Relayed,
+    /// Deposits at others' relays.
+    carry: carry::Carry,
+    /// Our own relays.
+    stations: BTreeMap<DeviceId, stations::Station>,
+    /// Envelopes taken from relays lately.
+    taken: BTreeSet<EnvelopeId>,
+    /// Relays that had not what others had, by who sent it.
+    lacking: fetch::LackingBy,
+    /// When one-time keys were last looked through.
+    keys_swept: Wall,
 }
 
 impl Engine {
@@ -130,7 +159,17 @@ impl Engine {
             rolled_back_at: None,
             pump: BTreeSet::new(),
             tell: BTreeSet::new(),
+            inbound: BTreeMap::new(),
+            wishes: BTreeMap::new(),
+            relayed: relayed::Relayed::default(),
+            carry: carry::Carry::default(),
+            stations: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            lacking: fetch::LackingBy::new(),
+            keys_swept: Wall(0),
         };
+        let first = u32::from_be_bytes(engine.core.random());
+        engine.carry = carry::Carry::new(engine.core.random(), first);
         engine.core.begin(now);
         engine.core.timers.set(Timer::Housekeeping, now.mono.plus(1));
         let started = engine.resume();
@@ -141,6 +180,8 @@ impl Engine {
     /// Picks up what a stop interrupted.
     fn resume(&mut self) -> Result<(), Fault> {
         self.resume_dropping()?;
+        self.open_stations()?;
+        self.resume_carrying()?;
         self.plan_reach()
     }
 
@@ -177,6 +218,7 @@ impl Engine {
                 self.find_ended(key);
                 (Ok(()), "searching")
             }
+            Input::Deposited { id, result } => (self.deposited(id, result), "taking a relay's answer"),
             Input::DirectoryReady => (self.directory_ready(), "joining the directory"),
         };
         self.finish(result, doing);
@@ -247,6 +289,11 @@ impl Engine {
             Timer::Stalled(device) => self.stalled(device),
             Timer::Drop(device) => self.drop_more(device),
             Timer::Reach(device) => self.reach_timeout(device),
+            Timer::Carry(device) => self.carry_due(device),
+            Timer::RelayReceipt(device) => self.relay_receipt_due(device),
+            Timer::Relay(relay) => self.relay_silent(relay),
+            Timer::OpenAgain(relay) => self.open_again(relay),
+            Timer::Canary(relay) => self.canary_due(relay),
             Timer::Publish => self.publish(),
             Timer::Housekeeping => self.housekeeping(),
         }
@@ -261,6 +308,8 @@ impl Engine {
         self.prune_invites()?;
         self.core.prune_events()?;
         self.renew_list()?;
+        self.prune_copies()?;
+        self.tend_relays()?;
         self.top_up_weeks()
     }
 
@@ -285,6 +334,8 @@ impl Engine {
             Command::VerifyContact { account, verified } => self.verify_contact(account, verified),
             Command::SetReadReceipts { account, on } => self.set_read_receipts(account, on),
             Command::SetProfile { name, about } => self.set_profile(name, about),
+            Command::AddRelay { relay, address, token } => self.add_relay(relay, address, token),
+            Command::RemoveRelay(relay) => self.remove_relay(relay),
         }
     }
 
@@ -297,6 +348,20 @@ impl Engine {
         self.core.commit();
         self.pump_all();
         self.tell_all();
+        self.tell_relays();
+    }
+
+    /// What our own relays are to know after this turn: rights, and what they need not keep.
+    fn tell_relays(&mut self) {
+        if self.stations.is_empty() {
+            return;
+        }
+        if let Err(fault) = self.send_all_grants() {
+            self.core.abandon();
+            self.report(&fault, "telling relays about rights");
+        }
+        self.collect_all();
+        self.core.commit();
     }
 
     fn report(&self, fault: &Fault, doing: &'static str) {

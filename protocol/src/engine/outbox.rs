@@ -15,6 +15,16 @@ use bytes::Bytes;
 /// Jobs read from the store at a time.
 const PAGE: usize = 32;
 
+/// Whether a job can be sent.
+pub(super) enum Ready {
+    /// It is sealed; `first`: just now, for the first time.
+    Sealed { first: bool },
+    /// There was nothing to bring; it has ended.
+    Nothing,
+    /// The queue must wait for a session.
+    Waits,
+}
+
 impl Engine {
     /// Adds a job at the end of a device's queue; returns its place.
     pub(super) fn enqueue(
@@ -52,6 +62,7 @@ impl Engine {
             outbox.open = outbox.open.saturating_sub(1);
             self.core.put(outbox);
         }
+        self.end_carriage(device, seq)?;
         if let Some(link) = self.links.get_mut(&device) {
             link.landed(seq);
             self.core.timers.cancel(Timer::Stalled(device));
@@ -63,7 +74,10 @@ impl Engine {
     /// Sends what fits into the window of each device that has something to send.
     pub(super) fn pump_all(&mut self) {
         while let Some(device) = self.pump.pop_first() {
-            let result = self.pump_device(device).and_then(|()| self.watch_progress(device));
+            let result = self
+                .pump_device(device)
+                .and_then(|()| self.watch_progress(device))
+                .and_then(|()| self.carry(device));
             if let Err(fault) = result {
                 self.core.abandon();
                 self.report(&fault, "sending");
@@ -88,8 +102,8 @@ impl Engine {
     pub(super) fn stalled(&mut self, device: DeviceId) -> Result<(), Fault> {
         if let Some(link) = self.links.get_mut(&device) {
             link.rewind();
-            link.bundle = None;
             self.pump.insert(device);
+            self.ask_bundle_again(device)?;
         }
         Ok(())
     }
@@ -125,30 +139,19 @@ impl Engine {
         if !link.has_room() {
             return Ok(false);
         }
-        let anew = match &job.sealed {
-            Some(sealed) if !self.is_broken(&device, sealed)? => false,
-            Some(_) | None => true,
-        };
-        if anew {
-            if job.body == JobBody::Accept {
-                // an acceptance is bound to the session it starts, so it is sealed when that session is made
-                self.want_bundle(device, BundleFor::Sending);
-                return Ok(false);
-            }
-            let Some(body) = self.payload_of(&job)? else {
-                self.end_job(device, seq)?;
-                return Ok(true);
-            };
-            let Some(sealed) = self.seal(device, body)? else {
-                self.want_bundle(device, BundleFor::Sending);
-                return Ok(false);
-            };
-            let again = job.sealed.replace(sealed).is_some();
-            self.core.put(job.clone());
-            let what = if again { StepKind::Resealed } else { StepKind::Sealed };
-            self.note_step(device, seq, what, "")?;
-            if !again {
-                self.note_step(device, seq, StepKind::SentDirect, "")?;
+        if job.body == JobBody::Receipt && job.sealed.is_none() {
+            // over a link receipts are plain frames
+            self.end_job(device, seq)?;
+            self.tell_owed_over_link(device)?;
+            return Ok(true);
+        }
+        match self.ready(device, &mut job)? {
+            Ready::Nothing => return Ok(true),
+            Ready::Waits => return Ok(false),
+            Ready::Sealed { first } => {
+                if first {
+                    self.note_step(device, seq, StepKind::SentDirect, "")?;
+                }
             }
         }
         if let Some(sealed) = &job.sealed {
@@ -156,6 +159,35 @@ impl Engine {
         }
         self.advance(device, seq);
         Ok(true)
+    }
+
+    /// Makes sure that a job is sealed in a session the device can open.
+    pub(super) fn ready(&mut self, device: DeviceId, job: &mut Job) -> Result<Ready, Fault> {
+        match &job.sealed {
+            Some(sealed) if !self.is_broken(&device, sealed)? => return Ok(Ready::Sealed { first: false }),
+            Some(_) | None => {}
+        }
+        if job.body == JobBody::Accept {
+            // an acceptance is bound to the session it starts, so it is sealed when that session is made
+            self.want_bundle(device, BundleFor::Sending)?;
+            return Ok(Ready::Waits);
+        }
+        if self.sending_session(&device)?.is_none() {
+            self.want_bundle(device, BundleFor::Sending)?;
+            return Ok(Ready::Waits);
+        }
+        let Some(body) = self.payload_of(job)? else {
+            self.end_job(device, job.seq)?;
+            return Ok(Ready::Nothing);
+        };
+        let Some(sealed) = self.seal(device, body)? else {
+            return Ok(Ready::Waits);
+        };
+        let first = job.sealed.replace(sealed).is_none();
+        self.core.put(job.clone());
+        let what = if first { StepKind::Sealed } else { StepKind::Resealed };
+        self.note_step(device, job.seq, what, "")?;
+        Ok(Ready::Sealed { first })
     }
 
     fn advance(&mut self, device: DeviceId, seq: u64) {
@@ -176,7 +208,7 @@ impl Engine {
     }
 
     /// What a job brings, or `None` if there is nothing left to bring.
-    fn payload_of(&self, job: &Job) -> Result<Option<PayloadBody>, Fault> {
+    fn payload_of(&mut self, job: &Job) -> Result<Option<PayloadBody>, Fault> {
         Ok(match &job.body {
             JobBody::Entry(id) | JobBody::Resend(id) => {
                 self.core.get::<Entry>(&Key::Entry(*id))?.map(|entry| {
@@ -192,6 +224,7 @@ impl Engine {
             JobBody::Payload(bytes) => {
                 Some(PayloadBody::decode(bytes).map_err(|_| Fault::Internal("reading a job"))?)
             }
+            JobBody::Receipt => self.receipt_for(job.device)?.map(PayloadBody::Receipt),
             JobBody::Accept => None,
         })
     }
@@ -208,7 +241,7 @@ impl Engine {
         for seq in landed {
             let Some(job) = self.core.get::<Job>(&Key::Job(device, seq))? else { continue };
             match job.body {
-                JobBody::Payload(_) | JobBody::Resend(_) => self.end_job(device, seq)?,
+                JobBody::Payload(_) | JobBody::Resend(_) | JobBody::Receipt => self.end_job(device, seq)?,
                 // these end with a receipt or an answer; until then the disk keeps them, the window does not
                 JobBody::Entry(_) | JobBody::Accept => {
                     if let Some(link) = self.links.get_mut(&device) {
@@ -318,7 +351,7 @@ impl Engine {
                         self.expire_entry(id, job.device, "nobody confirmed it in 30 days")?
                     }
                     JobBody::Accept => self.accept_expired(outbox.account)?,
-                    JobBody::Resend(_) | JobBody::Payload(_) => {}
+                    JobBody::Resend(_) | JobBody::Payload(_) | JobBody::Receipt => {}
                 }
             }
             if left == 0 {
@@ -381,7 +414,10 @@ impl Engine {
     fn is_served(&self, device: &DeviceId) -> Result<bool, Fault> {
         let own = self.core.keys.list.certificate(device).is_some();
         let contact = self.core.contact_of(device)?;
+        // somebody who is no contact is owed an answer
+        let answered = self.is_stranger(device)? && self.core.peer(device)?.is_some();
         Ok(own
+            || answered
             || contact.is_some_and(|contact| {
                 let state = match contact.state {
                     ContactState::Waiting | ContactState::Accepted | ContactState::Blocked => true,
@@ -396,6 +432,7 @@ impl Engine {
 fn push_step(steps: &mut Vec<Step>, step: Step) {
     if let Some(last) = steps.last_mut()
         && last.what == step.what
+        && last.detail == step.detail
     {
         *last = step;
         return;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::command::{Answer, CommandError};
-use super::input::{CommandId, LinkId};
+use super::input::{CommandId, DepositId, LinkId};
 use crate::id::{AccountId, Address, ConversationId, DeviceId, DirectoryKey};
 use crate::record::{Change, Event};
 
@@ -27,6 +27,20 @@ pub enum Output {
         link: LinkId,
         /// The frame.
         frame: Bytes,
+    },
+    /// Ask a relay that is not ours, under a key that is used for this pseudonym alone: no link of our own leads there.
+    /// Ends with one [`Input::Deposited`](super::Input::Deposited).
+    Deposit {
+        /// Pairs it with its answer; also the number of the request in `request`.
+        id: DepositId,
+        /// The relay.
+        relay: DeviceId,
+        /// Where it is.
+        address: Address,
+        /// Stands for the recipient: requests with one pseudonym may share a connection, others must not.
+        pseudonym: [u8; 16],
+        /// The frame.
+        request: Bytes,
     },
     /// Answer a command.
     Answer {

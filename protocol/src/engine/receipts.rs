@@ -10,18 +10,20 @@ use crate::entry::Body;
 use crate::id::{AccountId, DeviceId, EntryId, StreamId};
 use crate::limits;
 use crate::record::{
-    Contact, Custody, Delivery, Entry, EntryKind, EventBody, Key, KeyRange, Proof, Rank, ReceivedFrontier,
-    StepKind, Stream, StreamEntry,
+    Contact, Delivery, Entry, EntryKind, EventBody, Key, KeyRange, Proof, Rank, ReceivedFrontier, StepKind,
+    Stream, StreamEntry,
 };
 use crate::wire::{Frame, Frontier};
 
 impl Engine {
     /// A stream has moved: its author is owed a receipt.
-    pub(super) fn owe_receipt(&mut self, stream: &Stream) {
-        if let Some(link) = self.links.get_mut(&stream.device) {
-            link.receipts.insert(stream.id);
-            self.tell.insert(stream.device);
-        }
+    pub(super) fn owe_receipt(&mut self, stream: &Stream) -> Result<(), Fault> {
+        let Some(link) = self.links.get_mut(&stream.device) else {
+            return self.owe_by_relay(stream.device);
+        };
+        link.receipts.insert(stream.id);
+        self.tell.insert(stream.device);
+        Ok(())
     }
 
     /// All receipts for a device, as after a connection.
@@ -35,7 +37,7 @@ impl Engine {
             if let Some(stream) = self.stream(&id)?
                 && stream.device == device
             {
-                self.owe_receipt(&stream);
+                self.owe_receipt(&stream)?;
             }
         }
         Ok(())
@@ -53,7 +55,20 @@ impl Engine {
         device: DeviceId,
         streams: &BTreeSet<StreamId>,
     ) -> Result<(), Fault> {
-        let Some(contact) = self.core.contact_of(&device)? else { return Ok(()) };
+        let frontiers = self.frontiers_of(device, streams)?;
+        for frontiers in frontiers.chunks(limits::FRONTIERS) {
+            self.send_frame(device, &Frame::Frontiers(frontiers.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// What we have of some of a device's streams.
+    pub(super) fn frontiers_of(
+        &self,
+        device: DeviceId,
+        streams: &BTreeSet<StreamId>,
+    ) -> Result<Vec<Frontier>, Fault> {
+        let Some(contact) = self.core.contact_of(&device)? else { return Ok(Vec::new()) };
         let show_read = contact.read_receipts.unwrap_or(self.core.settings.read_receipts);
         let mut frontiers = Vec::new();
         for id in streams {
@@ -67,10 +82,7 @@ impl Engine {
             beyond.truncate(limits::RANGES);
             frontiers.push(Frontier { stream: *id, delivered: stream.gapless, hash, read, beyond });
         }
-        for frontiers in frontiers.chunks(limits::FRONTIERS) {
-            self.send_frame(device, &Frame::Frontiers(frontiers.to_vec()));
-        }
-        Ok(())
+        Ok(frontiers)
     }
 
     /// A device says what it has of our streams.
@@ -213,14 +225,20 @@ impl Engine {
         let others = deliveries.iter().filter(|delivery| delivery.account != self.core.own.account);
         let with = others.clone().map(|delivery| delivery.account).next();
         let Some(rank) = person_rank(others.map(|delivery| delivery.rank)) else { return Ok(()) };
-        if rank <= entry.rank {
+        let rank = rank.max(entry.rank);
+        let custody = match self.custody_of(&deliveries)? {
+            Some(custody) if custody.have > entry.custody.have => custody,
+            Some(_) | None => entry.custody,
+        };
+        let rose = rank > entry.rank;
+        if !rose && custody == entry.custody {
             return Ok(());
         }
         let arrived = entry.rank < Rank::Delivered && rank >= Rank::Delivered;
         let ended = matches!(rank, Rank::Expired | Rank::Rejected);
         entry.rank = rank;
+        entry.custody = custody;
         let conversation = entry.conversation;
-        let custody = Custody::default();
         let body = EventBody::Status { conversation: entry.conversation, entry: id, rank, custody };
         let (visible, author) = (entry.visible, entry.author);
         let changed = if arrived || ended { changed_by(&entry) } else { None };
@@ -233,6 +251,9 @@ impl Engine {
         }
         if visible && author == self.core.own.account {
             self.core.event(body);
+            if !rose {
+                return Ok(());
+            }
             let about = super::core::About { account: with, device: None, entry: Some(id) };
             match rank {
                 Rank::Expired => {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::input::{DepositId, LinkId};
 use super::links::BundleFor;
 use super::{Engine, Fault};
 use crate::crypto::bundle::Bundle;
@@ -9,7 +10,28 @@ use crate::crypto::{envelope, session};
 use crate::id::{DeviceId, InviteId, SessionId};
 use crate::limits;
 use crate::record::{ContactState, JobBody, Key, KeyRange, Prekey, Sealed, Session};
+use crate::time::Mono;
 use crate::wire::{Frame, Payload, PayloadBody};
+
+/// A bundle that is wanted of a device.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) purpose: BundleFor,
+    /// It was asked for over this link.
+    asked: Option<LinkId>,
+    /// A relay is being asked for it.
+    pub(super) deposit: Option<DepositId>,
+    /// How many relays were asked in vain.
+    pub(super) tries: usize,
+    /// No relay is asked before.
+    pub(super) not_before: Mono,
+}
+
+impl Wish {
+    const fn new(purpose: BundleFor) -> Self {
+        Self { purpose, asked: None, deposit: None, tries: 0, not_before: Mono(0) }
+    }
+}
 
 impl Engine {
     /// The session to send in: the live one with the smallest id, so that both sides choose the same after starting
@@ -27,7 +49,7 @@ impl Engine {
         let Some(session) = self.sending_session(&device)? else { return Ok(None) };
         if self.core.now.wall.since(session.started) > limits::SESSION_AGE {
             // the fresh session will be used once the bundle is here; until then the old one does
-            self.want_bundle(device, BundleFor::Sending);
+            self.want_bundle(device, BundleFor::Sending)?;
         }
         self.seal_in(session, body)
     }
@@ -57,20 +79,34 @@ impl Engine {
         Ok(session.is_none_or(|session| session.broken))
     }
 
-    /// Asks a device for a bundle, once per link and purpose.
-    pub(super) fn want_bundle(&mut self, device: DeviceId, purpose: BundleFor) {
-        let Some(link) = self.links.get_mut(&device) else { return };
-        let asked = link.bundle;
-        if asked == Some(BundleFor::Repair) || asked == Some(purpose) {
-            return;
+    /// Asks a device for a bundle, once per link and purpose; while no link is up, its relays.
+    pub(super) fn want_bundle(&mut self, device: DeviceId, purpose: BundleFor) -> Result<(), Fault> {
+        let wish = self.wishes.entry(device).or_insert_with(|| Wish::new(purpose));
+        if purpose == BundleFor::Repair {
+            wish.purpose = purpose;
         }
-        link.bundle = Some(purpose);
-        if asked.is_none() {
-            let invite = self.pending_invite(&device).ok().flatten();
-            let own = self.core.own.device;
-            let invite = invite.map(|invite| (invite.id(), invite.bundle_proof(&own, &device)));
-            self.send_frame(device, &Frame::BundleRequest { invite });
+        let Some(link) = self.links.get(&device) else { return self.take_bundle(device) };
+        if wish.asked == Some(link.id) {
+            return Ok(());
         }
+        wish.asked = Some(link.id);
+        let invite = self.pending_invite(&device)?;
+        let own = self.core.own.device;
+        let invite = invite.map(|invite| (invite.id(), invite.bundle_proof(&own, &device)));
+        self.send_frame(device, &Frame::BundleRequest { invite });
+        Ok(())
+    }
+
+    pub(super) fn wants_bundle(&self, device: &DeviceId, purpose: BundleFor) -> bool {
+        self.wishes.get(device).is_some_and(|wish| wish.purpose == purpose)
+    }
+
+    /// A link is up, or brings nothing: what was wanted of the device is asked for over it.
+    pub(super) fn ask_bundle_again(&mut self, device: DeviceId) -> Result<(), Fault> {
+        let Some(wish) = self.wishes.get_mut(&device) else { return Ok(()) };
+        wish.asked = None;
+        let purpose = wish.purpose;
+        self.want_bundle(device, purpose)
     }
 
     /// A device asks for our bundle. Contacts get it, and strangers who prove that they hold one of our invites.
@@ -93,23 +129,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Our bundle in force, made anew when the newest is seven days old.
+    /// Our bundle in force.
     pub(super) fn current_bundle(&mut self) -> Result<Bytes, Fault> {
+        Ok(self.current_prekey()?.bundle)
+    }
+
+    /// Our newest prekey, made anew when it is seven days old.
+    pub(super) fn current_prekey(&mut self) -> Result<Prekey, Fault> {
         let prekeys: Vec<Prekey> = self.core.range(&KeyRange::Prekeys, 64)?;
         let newest = prekeys.into_iter().max_by_key(|prekey| prekey.id);
         if let Some(newest) = newest
             && self.core.now.wall.since(newest.issued) < limits::BUNDLE_RENEW
             && newest.issued <= self.core.now.wall
         {
-            return Ok(newest.bundle);
+            return Ok(newest);
         }
         let id = self.core.next_prekey();
         let now = self.core.now.wall;
         let certificate = self.core.keys.local.certificate.clone();
         let prekey = Bundle::create(&self.core.keys.device, &certificate, id, now, &mut *self.core.rng);
-        let bundle = prekey.bundle.clone();
-        self.core.put(prekey);
-        Ok(bundle)
+        self.core.put(prekey.clone());
+        Ok(prekey)
     }
 
     /// Prekeys whose last envelopes cannot come any more are wiped.
@@ -124,9 +164,15 @@ impl Engine {
         Ok(())
     }
 
-    /// A device's bundle is here: start a session with it and say what it was wanted for.
-    pub(super) fn bundle_came(&mut self, peer: DeviceId, bytes: &Bytes) -> Result<(), Fault> {
-        let Some(purpose) = self.links.get(&peer).and_then(|link| link.bundle) else {
+    /// A device's bundle is here, with a one-time key if a relay gave it: start a session with it and say what it was
+    /// wanted for.
+    pub(super) fn bundle_came(
+        &mut self,
+        peer: DeviceId,
+        bytes: &Bytes,
+        one_time_key: Option<[u8; 32]>,
+    ) -> Result<(), Fault> {
+        let Some(purpose) = self.wishes.get(&peer).map(|wish| wish.purpose) else {
             return Err(Fault::Misbehaviour("sent a bundle nobody asked for".into()));
         };
         let bundle = Bundle::parse(bytes).map_err(|error| Fault::Misbehaviour(error.to_string()))?;
@@ -140,12 +186,10 @@ impl Engine {
             ));
         }
         let now = self.core.now.wall;
-        let session = session::start(&self.core.keys.local, &bundle, None, now, &mut *self.core.rng)?;
+        let session = session::start(&self.core.keys.local, &bundle, one_time_key, now, &mut *self.core.rng)?;
         self.retire_sessions(&peer, session.id, false)?;
         self.core.put(session.clone());
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.bundle = None;
-        }
+        self.wishes.remove(&peer);
         let accepting = self.seal_accept(peer, &session)?;
         if purpose == BundleFor::Repair && !accepting {
             self.seal_repair(peer, session)?;
@@ -166,7 +210,7 @@ impl Engine {
         sessions.sort_by_key(|session| std::cmp::Reverse((session.started, session.id)));
         for (place, mut session) in sessions.into_iter().enumerate() {
             if place + 1 >= limits::SESSIONS {
-                self.core.delete(Key::Session(*device, session.id));
+                self.delete_session(*device, session.id)?;
             } else if !session.retired || (broken && !session.broken) {
                 session.retired = true;
                 session.broken |= broken;

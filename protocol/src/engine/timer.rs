@@ -24,6 +24,16 @@ pub(super) enum Timer {
     Drop(DeviceId),
     /// A device is to be reached.
     Reach(DeviceId),
+    /// Deposits for a device may go on.
+    Carry(DeviceId),
+    /// A receipt that goes by relays was joined long enough.
+    RelayReceipt(DeviceId),
+    /// One of our relays may owe an answer.
+    Relay(DeviceId),
+    /// One of our relays is asked again to open our mailbox.
+    OpenAgain(DeviceId),
+    /// A canary is to be sent or looked for.
+    Canary(DeviceId),
     /// The directory record is to be published.
     Publish,
     /// Lifetimes are to be looked at.
@@ -41,6 +51,11 @@ impl Timer {
             Self::Stalled(_) => "a stalled link",
             Self::Drop(_) => "end a queue",
             Self::Reach(_) => "reach a device",
+            Self::Carry(_) => "deposits",
+            Self::RelayReceipt(_) => "a receipt by relay",
+            Self::Relay(_) => "a silent relay",
+            Self::OpenAgain(_) => "open a mailbox",
+            Self::Canary(_) => "a canary",
             Self::Publish => "publish",
             Self::Housekeeping => "housekeeping",
         }

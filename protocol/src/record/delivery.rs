@@ -44,6 +44,8 @@ pub enum Proof {
     Refusal(Bytes),
     /// The time to live ran out at this instant.
     Ttl(Wall),
+    /// Signed custody: the receipts stand in the job's [`Carriage`](super::Carriage).
+    Custody,
 }
 
 /// One entry on its way to one device.
@@ -99,6 +101,14 @@ pub enum StepKind {
     Rejected,
     /// The time to live ran out.
     Expired,
+    /// A relay signed that it keeps it; the detail names the relay and how long.
+    Custody,
+    /// A relay did not take it; the detail says which and why. It is tried again.
+    RelayRefused,
+    /// A relay could not be reached; it is tried again.
+    RelayUnreachable,
+    /// The device took it from a relay; its receipt is awaited.
+    Collected,
 }
 
 /// An envelope as it travels on every path.
@@ -125,6 +135,8 @@ pub enum JobBody {
     Payload(Bytes),
     /// Our acceptance of an invite; built when a session can be started; ends with the answer.
     Accept,
+    /// What we have of the device's streams, as of the moment it is sealed; ends with the acknowledgement or custody.
+    Receipt,
 }
 
 /// One thing to bring to one device.

@@ -9,6 +9,7 @@ mod delivery;
 mod event;
 mod own;
 mod reader;
+mod relay;
 mod session;
 
 use serde::{Deserialize, Serialize};
@@ -25,10 +26,15 @@ pub use delivery::{
 pub use event::{Event, EventBody};
 pub use own::{Clock, Counters, Own, Settings};
 pub use reader::{Overlay, ReadError, Reader};
+pub use relay::{
+    Canary, Carriage, Custodian, Grant, GrantOf, GrantState, MailboxFigures, OneTimeKey, Relay, RelayFigures,
+    RelayState, SessionCopy,
+};
 pub use session::{Prekey, Replay, Seen, Session};
 
 use crate::id::{
-    AccountId, ClientId, ConversationId, DeviceId, EntryId, EnvelopeId, InviteId, SessionId, StreamId,
+    AccountId, ClientId, ConversationId, DeviceId, EntryId, EnvelopeId, InviteId, RightId, SessionId,
+    StreamId,
 };
 
 /// Names one row. The order of variants and parts is the order of ranges in memory.
@@ -82,6 +88,16 @@ pub enum Key {
     Frontier(DeviceId, StreamId),
     /// [`Event`], by its cursor.
     Event(u64),
+    /// [`Relay`]: one of our own.
+    Relay(DeviceId),
+    /// [`Grant`]: a right at one of our own relays.
+    Grant(DeviceId, RightId),
+    /// [`OneTimeKey`], by its public key.
+    OneTimeKey([u8; 32]),
+    /// [`SessionCopy`], by the first number of its hole.
+    SessionCopy(DeviceId, SessionId, u64),
+    /// [`Carriage`]: what relays said of one job.
+    Carriage(DeviceId, u64),
 }
 
 /// Rows read together, in key order where the last part is a number, otherwise in no promised order.
@@ -121,6 +137,18 @@ pub enum KeyRange {
     Jobs(DeviceId),
     /// [`Event`]s by cursor.
     Events,
+    /// All own [`Relay`]s.
+    Relays,
+    /// The [`Grant`]s at one relay.
+    Grants(DeviceId),
+    /// All [`OneTimeKey`]s.
+    OneTimeKeys,
+    /// The [`SessionCopy`] rows of all sessions with one device.
+    SessionCopies(DeviceId),
+    /// All [`SessionCopy`] rows.
+    AllSessionCopies,
+    /// The [`Carriage`] rows of one device's jobs, oldest first.
+    Carriages(DeviceId),
 }
 
 macro_rules! rows {
@@ -189,6 +217,11 @@ rows!(
     Job,
     ReceivedFrontier,
     Event,
+    Relay,
+    Grant,
+    OneTimeKey,
+    SessionCopy,
+    Carriage,
 );
 
 /// A kind of row, for typed reads.
@@ -232,8 +265,15 @@ impl KeyRange {
             | (Self::Streams, Key::Stream(_))
             | (Self::Entries, Key::Entry(_))
             | (Self::Outboxes, Key::Outbox(_))
-            | (Self::Events, Key::Event(_)) => true,
-            (Self::Sessions(a), Key::Session(b, _)) | (Self::Jobs(a), Key::Job(b, _)) => a == b,
+            | (Self::Events, Key::Event(_))
+            | (Self::Relays, Key::Relay(_))
+            | (Self::OneTimeKeys, Key::OneTimeKey(_))
+            | (Self::AllSessionCopies, Key::SessionCopy(..)) => true,
+            (Self::Sessions(a), Key::Session(b, _))
+            | (Self::Jobs(a), Key::Job(b, _))
+            | (Self::Grants(a), Key::Grant(b, _))
+            | (Self::SessionCopies(a), Key::SessionCopy(b, _, _))
+            | (Self::Carriages(a), Key::Carriage(b, _)) => a == b,
             (Self::StreamEntries(a), Key::StreamEntry(b, _, _)) => a == b,
             (Self::StreamNumber(a, n), Key::StreamEntry(b, m, _)) => a == b && n == m,
             (Self::Annotations(a), Key::Annotation(b, _)) | (Self::Deliveries(a), Key::Delivery(b, _)) => {
@@ -280,6 +320,19 @@ impl KeyRange {
             Self::Outboxes => (Key::Outbox(DeviceId(LOW)), Key::Outbox(DeviceId(HIGH))),
             Self::Jobs(device) => (Key::Job(*device, 0), Key::Job(*device, u64::MAX)),
             Self::Events => (Key::Event(0), Key::Event(u64::MAX)),
+            Self::Relays => (Key::Relay(DeviceId(LOW)), Key::Relay(DeviceId(HIGH))),
+            Self::Grants(relay) => {
+                (Key::Grant(*relay, RightId([0; 16])), Key::Grant(*relay, RightId([0xff; 16])))
+            }
+            Self::OneTimeKeys => (Key::OneTimeKey(LOW), Key::OneTimeKey(HIGH)),
+            Self::SessionCopies(device) => copies(*device, *device),
+            Self::AllSessionCopies => copies(DeviceId(LOW), DeviceId(HIGH)),
+            Self::Carriages(device) => (Key::Carriage(*device, 0), Key::Carriage(*device, u64::MAX)),
         }
     }
+}
+
+/// All keys of session copies from one device to another.
+const fn copies(first: DeviceId, last: DeviceId) -> (Key, Key) {
+    (Key::SessionCopy(first, SessionId([0; 16]), 0), Key::SessionCopy(last, SessionId([0xff; 16]), u64::MAX))
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::crypto::custody::Custody;
 use crate::id::{DeviceId, EntryId};
 use crate::record::{
-    Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, ReadError, Reader, ReceivedFrontier,
-    Record,
+    Carriage, Delivery, Entry, Job, JobBody, Key, KeyRange, Outbox, Proof, Rank, ReadError, Reader,
+    ReceivedFrontier, Record,
 };
 
 /// Looks at every message and queue of a store; returns one sentence for each broken invariant.
@@ -82,10 +83,28 @@ fn is_proven(reader: &dyn Reader, entry: &Entry, delivery: &Delivery) -> Result<
                 *stream == entry.stream && read && beyond && !row.receipt.is_empty()
             })
         }
+        Some(Proof::Custody) => {
+            let Some(seq) = delivery.job else { return Ok(false) };
+            let carriage = reader.get(&Key::Carriage(delivery.device, seq))?.and_then(Carriage::from_row);
+            carriage.is_some_and(|carriage| match delivery.rank {
+                Rank::Carried => signed(&carriage) >= 1,
+                Rank::Sent => signed(&carriage) >= carriage.needed(),
+                _ => false,
+            })
+        }
         Some(Proof::Refusal(word)) => delivery.rank == Rank::Rejected && !word.is_empty(),
         Some(Proof::Ttl(_)) => delivery.rank == Rank::Expired,
         None => false,
     })
+}
+
+/// Relays whose receipts prove what they say.
+fn signed(carriage: &Carriage) -> u32 {
+    let proven = carriage.custodians.iter().filter(|custodian| {
+        Custody::verify(&custodian.receipt)
+            .is_ok_and(|signed| signed.relay == custodian.relay && signed.envelope == custodian.envelope)
+    });
+    u32::try_from(proven.count()).unwrap_or(u32::MAX)
 }
 
 fn all<T: Record>(reader: &dyn Reader, range: &KeyRange) -> Result<Vec<T>, ReadError> {

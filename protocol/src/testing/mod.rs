@@ -3,11 +3,13 @@
 
 mod check;
 mod disk;
+mod mesh;
 mod pair;
 mod relay;
 pub mod vectors;
 
 pub use check::check;
 pub use disk::Disk;
+pub use mesh::Temper;
 pub use pair::{Pair, Side, Weather, Who};
 pub use relay::{MemoryRows, Sent, TestRelay};

@@ -11,6 +11,8 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use super::check::check;
 use super::disk::Disk;
+use super::mesh::{Mesh, Temper};
+use super::relay::TestRelay;
 use crate::engine::{
     Answer, Command, CommandError, CommandId, Engine, Input, LinkId, NewAccount, Output, genesis,
 };
@@ -98,6 +100,7 @@ pub struct Pair {
     last_arrival: BTreeMap<Who, Mono>,
     directory: BTreeMap<DirectoryKey, Bytes>,
     pending: Vec<(Who, Input)>,
+    mesh: Mesh,
     dials: BTreeSet<Who>,
     rng: StdRng,
     counter: u64,
@@ -145,6 +148,7 @@ impl Pair {
             last_arrival: BTreeMap::new(),
             directory: BTreeMap::new(),
             pending: Vec::new(),
+            mesh: Mesh::default(),
             dials: BTreeSet::new(),
             rng,
             counter: 0,
@@ -187,6 +191,51 @@ impl Pair {
             let contact: Option<Contact> = self.row(who, &Key::Contact(other));
             contact.is_some_and(|contact| contact.state == ContactState::Accepted)
         })
+    }
+
+    /// Adds a relay to the world, and to the accounts of these. Returns its number.
+    ///
+    /// # Panics
+    /// If a side does not take it.
+    pub fn add_relay(&mut self, temper: Temper, owners: &[Who]) -> usize {
+        let (relay, address) = self.mesh.add(temper, self.relay_now());
+        let number = self.mesh.len().saturating_sub(1);
+        for who in owners {
+            let command = Command::AddRelay { relay, address: address.clone(), token: Bytes::new() };
+            let added = self.command(*who, command);
+            assert!(added.is_ok(), "{added:?}");
+        }
+        number
+    }
+
+    /// Takes a relay off the network, or brings it back with what it keeps.
+    pub fn set_relay(&mut self, number: usize, up: bool) {
+        let inputs = self.mesh.set_up(number, up, self.relay_now());
+        self.pending.extend(inputs);
+    }
+
+    /// A relay.
+    #[must_use]
+    pub fn relay(&self, number: usize) -> &TestRelay {
+        self.mesh.relay(number)
+    }
+
+    /// A relay's id.
+    #[must_use]
+    pub fn relay_id(&self, number: usize) -> DeviceId {
+        self.relay(number).id()
+    }
+
+    /// Relays go by the true time.
+    const fn relay_now(&self) -> Now {
+        Now { wall: Wall(START.saturating_add(self.now.0)), mono: self.now }
+    }
+
+    /// The rows of one kind that a side keeps.
+    #[must_use]
+    pub fn rows<T: Record>(&self, who: Who, range: &KeyRange) -> Vec<T> {
+        let rows = self.side(who).disk.range(range, None, usize::MAX).unwrap_or_default();
+        rows.into_iter().filter_map(T::from_row).collect()
     }
 
     /// One side.
@@ -301,6 +350,7 @@ impl Pair {
         self.cut();
         self.pending.retain(|(whom, _)| *whom != who);
         self.dials.remove(&who);
+        self.mesh.forget(who);
     }
 
     /// Crashes a side after it has released this many more outputs.
@@ -398,6 +448,11 @@ impl Pair {
                 self.drain(who);
             }
             busy |= self.connect_dialled();
+            while let Some((who, input)) = self.mesh.next_due(self.relay_now()) {
+                busy = true;
+                self.input(who, input);
+                self.drain(who);
+            }
             while let Some((place, _)) = self.in_transit.first_key_value()
                 && place.0 <= self.now
             {
@@ -426,13 +481,14 @@ impl Pair {
         }
     }
 
-    fn next_instant(&self) -> Option<Mono> {
+    fn next_instant(&mut self) -> Option<Mono> {
+        let relays = self.mesh.next_instant();
         let wire = self.in_transit.first_key_value().map(|(place, _)| place.0);
         let timers = [&self.a, &self.b].into_iter().filter_map(|side| match &side.engine {
             Some(engine) => engine.poll_timeout().map(|(at, _)| at),
             None => side.down_until,
         });
-        timers.chain(wire).min()
+        timers.chain(wire).chain(relays).min()
     }
 
     fn start_due(&mut self) {
@@ -507,6 +563,10 @@ impl Pair {
                     engine.persisted(n);
                 }
             }
+            Output::Send { peer, link, frame } if self.mesh.has(&peer) => {
+                let now = self.relay_now();
+                self.mesh.send(who, peer, link, frame, now);
+            }
             Output::Send { peer: _, link, frame } => self.transmit(who, link, frame),
             Output::Answer { id, result } => {
                 self.side_mut(who).answers.insert(id, result);
@@ -520,6 +580,11 @@ impl Pair {
                     );
                 }
                 self.side_mut(who).events.push(event);
+            }
+            Output::Dial { peer, .. } if self.mesh.has(&peer) => {
+                self.counter += 1;
+                let (device, link, now) = (self.side(who).device, LinkId(self.counter), self.relay_now());
+                self.mesh.dial(who, device, peer, link, now);
             }
             Output::Dial { .. } => {
                 self.dials.insert(who);
@@ -537,6 +602,10 @@ impl Pair {
                     self.pending.push((who, Input::Found { key, record }));
                 }
                 self.pending.push((who, Input::FindEnded { key }));
+            }
+            Output::Deposit { id, relay, address: _, pseudonym, request } => {
+                let now = self.relay_now();
+                self.mesh.deposit(who, id, relay, pseudonym, request, now);
             }
             Output::Refuse { .. } => self.cut(),
             Output::Admit { .. } | Output::Transient(_) => {}

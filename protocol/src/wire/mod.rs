@@ -19,7 +19,7 @@ pub(crate) use check::{canonical, decode, exact, id, opt_exact, opt_id, ranges, 
 pub use contact_info::ContactInfo;
 pub(crate) use contact_info::{addresses, relays, relays_to_proto};
 pub use frame::{Frame, RefuseReason, StreamHead};
-pub use payload::{Frontier, Payload, PayloadBody, RefusedReason};
+pub use payload::{Frontier, Lacking, Payload, PayloadBody, Receipt, RefusedReason};
 
 /// The version of the frames and payloads spoken here.
 pub const VERSION: u32 = 1;

@@ -5,7 +5,8 @@ use prost::Message as _;
 
 use super::check::{few, ranges_to_proto, short};
 use super::{ContactInfo, WireError, decode, exact, id, opt_id, proto, ranges};
-use crate::id::{ConversationId, EntryId, EnvelopeId, InviteId, StreamId};
+use crate::id::{ConversationId, DeviceId, EntryId, EnvelopeId, InviteId, StreamId};
+use crate::time::Wall;
 use crate::{crypto, limits};
 
 /// The plaintext of one message of a session.
@@ -49,7 +50,7 @@ pub enum PayloadBody {
         reason: RefusedReason,
     },
     /// What the sender has of the receiver's streams.
-    Frontiers(Vec<Frontier>),
+    Receipt(Receipt),
     /// Asks for entries again, in this fresh session.
     Repair {
         /// Envelopes that could not be opened.
@@ -123,6 +124,28 @@ impl RefusedReason {
     }
 }
 
+/// What a device has, said inside a session: receipts that travel by relays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Of the receiver's streams; at most [`limits::FRONTIERS`].
+    pub frontiers: Vec<Frontier>,
+    /// Envelopes that came by relays, hold no entry and are on the sender's disk; at most [`limits::ACKS`].
+    pub taken: Vec<EnvelopeId>,
+    /// Relays that did not have what another one had; at most [`limits::RELAYS`].
+    pub lacking: Vec<Lacking>,
+}
+
+/// What one relay did not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// The relay.
+    pub relay: DeviceId,
+    /// The envelopes; at most [`limits::REQUESTED`].
+    pub envelopes: Vec<EnvelopeId>,
+    /// When the relay said what it had, by the asking device's clock.
+    pub at: Wall,
+}
+
 /// What a device has of one stream: a receipt for everything it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frontier {
@@ -168,8 +191,53 @@ impl Frontier {
                 beyond: ranges_to_proto(&f.beyond),
             })
             .collect();
-        proto::Frontiers { frontiers }
+        proto::Frontiers { frontiers, ..proto::Frontiers::default() }
     }
+}
+
+impl Receipt {
+    fn from_proto(given: proto::Frontiers) -> Result<Self, WireError> {
+        few("envelopes taken", given.taken.len(), limits::ACKS)?;
+        few("relays", given.lacking.len(), limits::RELAYS)?;
+        let taken = envelope_ids(&given.taken)?;
+        let lacking = given.lacking.iter().map(Lacking::from_proto).collect::<Result<_, _>>()?;
+        Ok(Self { taken, lacking, frontiers: Frontier::all_from_proto(given)? })
+    }
+
+    fn to_proto(&self) -> proto::Frontiers {
+        proto::Frontiers {
+            taken: envelope_ids_to_proto(&self.taken),
+            lacking: self.lacking.iter().map(Lacking::to_proto).collect(),
+            ..Frontier::all_to_proto(&self.frontiers)
+        }
+    }
+}
+
+impl Lacking {
+    fn from_proto(given: &proto::Lacking) -> Result<Self, WireError> {
+        few("envelopes lacking", given.envelopes.len(), limits::REQUESTED)?;
+        Ok(Self {
+            relay: id("the relay's key", &given.relay)?,
+            envelopes: envelope_ids(&given.envelopes)?,
+            at: Wall(given.at),
+        })
+    }
+
+    fn to_proto(&self) -> proto::Lacking {
+        proto::Lacking {
+            relay: Bytes::copy_from_slice(self.relay.as_bytes()),
+            envelopes: envelope_ids_to_proto(&self.envelopes),
+            at: self.at.0,
+        }
+    }
+}
+
+fn envelope_ids(given: &[Bytes]) -> Result<Vec<EnvelopeId>, WireError> {
+    given.iter().map(|bytes| id("an envelope id", bytes)).collect()
+}
+
+fn envelope_ids_to_proto(ids: &[EnvelopeId]) -> Vec<Bytes> {
+    ids.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect()
 }
 
 impl Payload {
@@ -243,12 +311,10 @@ impl PayloadBody {
                 invite: id("the invite id", &refused.invite)?,
                 reason: RefusedReason::from_number(refused.reason),
             },
-            Body::Frontiers(frontiers) => Self::Frontiers(Frontier::all_from_proto(frontiers)?),
+            Body::Frontiers(frontiers) => Self::Receipt(Receipt::from_proto(frontiers)?),
             Body::Repair(repair) => {
                 few("envelopes to repair", repair.envelopes.len(), limits::REQUESTED)?;
-                let envelopes =
-                    repair.envelopes.iter().map(|e| id("an envelope id", e)).collect::<Result<_, _>>()?;
-                Self::Repair { envelopes, rolled_back: repair.rolled_back }
+                Self::Repair { envelopes: envelope_ids(&repair.envelopes)?, rolled_back: repair.rolled_back }
             }
             Body::EntryRequest(request) => Self::EntryRequest {
                 conversation: id("the conversation id", &request.conversation)?,
@@ -280,9 +346,9 @@ impl PayloadBody {
             Self::Refused { invite, reason } => {
                 Body::Refused(proto::Refused { invite: invite_bytes(invite), reason: reason.number() })
             }
-            Self::Frontiers(frontiers) => Body::Frontiers(Frontier::all_to_proto(frontiers)),
+            Self::Receipt(receipt) => Body::Frontiers(receipt.to_proto()),
             Self::Repair { envelopes, rolled_back } => Body::Repair(proto::RepairRequest {
-                envelopes: envelopes.iter().map(|e| Bytes::copy_from_slice(e.as_bytes())).collect(),
+                envelopes: envelope_ids_to_proto(envelopes),
                 rolled_back: *rolled_back,
             }),
             Self::EntryRequest { conversation, stream, ranges } => Body::EntryRequest(proto::EntryRequest {

@@ -310,7 +310,7 @@ pub struct StepView {
     /// When.
     pub at: Timestamp,
     /// What happened: `queued`, `sealed`, `sent-direct`, `link-lost`, `delivered`, `read`, `repair-asked`,
-    /// `resealed`, `rejected`, `expired`.
+    /// `resealed`, `rejected`, `expired`, `custody`, `relay-refused`, `relay-unreachable`, `collected`.
     pub what: String,
     /// More, for people; may be empty.
     pub detail: String,
@@ -329,6 +329,10 @@ pub(crate) const fn step_word(kind: StepKind) -> &'static str {
         StepKind::Resealed => "resealed",
         StepKind::Rejected => "rejected",
         StepKind::Expired => "expired",
+        StepKind::Custody => "custody",
+        StepKind::RelayRefused => "relay-refused",
+        StepKind::RelayUnreachable => "relay-unreachable",
+        StepKind::Collected => "collected",
     }
 }
 

@@ -6,6 +6,7 @@ use kith_protocol::record::{ContactState, InviteState};
 use kith_protocol::{AccountId, DeviceId, InviteId};
 use serde::{Deserialize, Serialize};
 
+use super::relay::RelayView;
 use super::text::{Timestamp, hex};
 
 /// Where a contact stands.
@@ -116,6 +117,8 @@ pub struct InviteView {
     pub uses: u32,
     /// Who can use it.
     pub reach: Reach,
+    /// How many relays it names: with one or more, the two need not be on-line at the same time.
+    pub relays: usize,
 }
 
 /// Where one of our invites stands.
@@ -210,8 +213,8 @@ pub struct NodeView {
     pub peers: usize,
     /// Contacts with a connected device.
     pub contacts_online: usize,
-    /// Relays that hold our mailboxes.
-    pub relays: Vec<String>,
+    /// Our relays: they keep what is sent to us while we are off-line.
+    pub relays: Vec<RelayView>,
     /// `public`, `private` or `unknown`.
     pub reachability: String,
     /// Messages still on their way from here.

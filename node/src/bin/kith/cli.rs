@@ -6,8 +6,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::app::App;
 use crate::command::{
-    accept, account, contacts, demo, doctor, events, history, init, invite, message, run, send, settings,
-    status, store,
+    accept, account, contacts, demo, doctor, events, history, init, invite, message, relay, run, send,
+    settings, status, store,
 };
 use crate::out::{Out, Style};
 use crate::{app, chat};
@@ -19,6 +19,7 @@ Examples:
   kith invite                            a link for one person, to send by any other way
   kith accept KITH:…                     use the link somebody sent you
   kith chat Ben                          talk
+  kith relay add /ip4/…/p2p/12D3Koo…     keep a mailbox there for when you are off-line
   kith send Ben \"on my way\" --wait delivered
   kith history Ben --limit 20
   kith status a1b2c3d4                   where a message is, and what happens next
@@ -73,6 +74,9 @@ pub(crate) enum Command {
     /// List the people you know; rename, block, unblock, remove, verify them
     #[command(visible_alias = "contact")]
     Contacts(contacts::Args),
+    /// Your relays: they keep what is sent to you while you are off-line
+    #[command(visible_alias = "relays")]
+    Relay(relay::Args),
     /// Talk with somebody in this terminal
     Chat(chat::Args),
     /// Send a message, or each line of standard input
@@ -138,6 +142,7 @@ impl Command {
             Self::Invite(args) => Box::pin(invite::perform(app, args)).await,
             Self::Accept(args) => Box::pin(accept::perform(app, args)).await,
             Self::Contacts(args) => Box::pin(contacts::perform(app, args)).await,
+            Self::Relay(args) => Box::pin(relay::perform(app, args)).await,
             Self::Chat(args) => Box::pin(chat::perform(app, args)).await,
             Self::Send(args) => Box::pin(send::perform(app, args)).await,
             Self::Edit(args) => Box::pin(message::edit(app, args)).await,

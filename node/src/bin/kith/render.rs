@@ -252,11 +252,15 @@ fn step(step: &StepView) -> String {
         "resealed" => "encrypted again in a fresh session",
         "rejected" => "the device does not take it",
         "expired" => "nobody confirmed it in time",
+        "custody" => "a relay signed that it keeps it",
+        "relay-refused" => "a relay does not take it now; it is asked again",
+        "relay-unreachable" => "a relay could not be reached; it is tried again",
+        "collected" => "their device took it from a relay; its word is awaited",
         _ => "",
     };
     let detail = clean_line(&step.detail);
     let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
-    format!("{} {what}{detail}", pad(&clean_line(&step.what), 12))
+    format!("{} {what}{detail}", pad(&clean_line(&step.what), 17))
 }
 
 /// The story of a message, and what happens next.
@@ -360,6 +364,13 @@ pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
     if !node.addresses.is_empty() {
         lines.push("addresses:".to_owned());
         lines.extend(node.addresses.iter().map(|address| format!("  {address}")));
+    }
+    if node.relays.is_empty() {
+        lines.push(crate::command::relay::NONE.to_owned());
+    } else {
+        lines.push("relays:".to_owned());
+        let relays = node.relays.iter().flat_map(|relay| crate::command::relay::lines(out, relay));
+        lines.extend(relays.map(|line| format!("  {line}")));
     }
     lines.push(out.paint(Style::Dim, &format!("peer id {}", node.peer_id)));
     lines

@@ -53,6 +53,11 @@ fn space(key: &Key) -> u8 {
         Key::Job(..) => 0x2b,
         Key::Frontier(..) => 0x2c,
         Key::Event(_) => 0x2d,
+        Key::Relay(_) => 0x30,
+        Key::Grant(..) => 0x31,
+        Key::OneTimeKey(_) => 0x32,
+        Key::SessionCopy(..) => 0x33,
+        Key::Carriage(..) => 0x34,
     }
 }
 
@@ -115,6 +120,11 @@ impl Codec {
             Key::Job(device, seq) => parts.id(&device.0).number(*seq),
             Key::Frontier(device, stream) => parts.id(&device.0).id(&stream.0),
             Key::Event(cursor) => parts.number(*cursor),
+            Key::Relay(relay) => parts.id(&relay.0),
+            Key::Grant(relay, right) => parts.id(&relay.0).id(&right.0),
+            Key::OneTimeKey(public) => parts.id(public),
+            Key::SessionCopy(device, session, first) => parts.id(&device.0).id(&session.0).number(*first),
+            Key::Carriage(device, seq) => parts.id(&device.0).number(*seq),
         }
         .done()
     }
@@ -139,6 +149,12 @@ impl Codec {
             KeyRange::Outboxes => self.parts(0x2a),
             KeyRange::Jobs(device) => self.parts(0x2b).id(&device.0),
             KeyRange::Events => self.parts(0x2d),
+            KeyRange::Relays => self.parts(0x30),
+            KeyRange::Grants(relay) => self.parts(0x31).id(&relay.0),
+            KeyRange::OneTimeKeys => self.parts(0x32),
+            KeyRange::SessionCopies(device) => self.parts(0x33).id(&device.0),
+            KeyRange::AllSessionCopies => self.parts(0x33),
+            KeyRange::Carriages(device) => self.parts(0x34).id(&device.0),
         }
         .done()
     }

@@ -92,6 +92,11 @@ fn every_range_starts_its_own_keys_and_no_others() {
         Key::Job(device, 1),
         Key::Frontier(device, stream),
         Key::Event(1),
+        Key::Relay(device),
+        Key::Grant(device, kith_protocol::RightId([1; 16])),
+        Key::OneTimeKey([1; 32]),
+        Key::SessionCopy(device, kith_protocol::SessionId([1; 16]), 1),
+        Key::Carriage(device, 1),
     ];
     let ranges = [
         KeyRange::Contacts,
@@ -114,6 +119,14 @@ fn every_range_starts_its_own_keys_and_no_others() {
         KeyRange::Outboxes,
         KeyRange::Jobs(device),
         KeyRange::Events,
+        KeyRange::Relays,
+        KeyRange::Grants(device),
+        KeyRange::Grants(DeviceId([9; 32])),
+        KeyRange::OneTimeKeys,
+        KeyRange::SessionCopies(device),
+        KeyRange::SessionCopies(DeviceId([9; 32])),
+        KeyRange::AllSessionCopies,
+        KeyRange::Carriages(device),
     ];
     for range in &ranges {
         for key in &keys {

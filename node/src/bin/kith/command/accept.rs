@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use kith_node::api::{ContactStatus, ContactView, EventBodyView, Session};
+use kith_node::protocol::invite::Invite;
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -39,15 +40,21 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
     }
     let own = access.is_own();
     access.close().await;
-    report(app, &contact, own)
+    let relays = Invite::parse(uri.trim()).map_or(0, |invite| invite.relays.len());
+    report(app, &contact, own, relays)
 }
 
-fn report(app: &App, contact: &ContactView, own: bool) -> anyhow::Result<()> {
+fn report(app: &App, contact: &ContactView, own: bool, relays: usize) -> anyhow::Result<()> {
     let name = clean_line(&contact.name);
     app.out.either(contact, || match contact.state {
         ContactStatus::Accepted => {
             let next = if own { "`kith run` to be on-line, then `kith chat" } else { "`kith chat" };
             format!("{name} is your contact now. Next: {next} {}`", quoted(&name))
+        }
+        ContactStatus::Waiting if relays > 0 => {
+            format!(
+                "Waiting for {name}: their relays keep your answer until they are on-line. You can write to them already."
+            )
         }
         ContactStatus::Waiting => {
             format!("Waiting for {name}: you must both be on-line once. It goes on by itself while your node runs.")

@@ -95,8 +95,12 @@ fn advice(invite: &InviteView, own: bool) -> Vec<String> {
             "{people} who shares a local network or a bootstrap node with you (it holds no address), until {date}."
         ),
     }];
-    lines.push(format!("You must both be on-line once before {date}."));
-    if own {
+    lines.push(match invite.relays {
+        0 => format!("You must both be on-line once before {date}."),
+        1 => "Your relay takes their answer while you are off-line.".to_owned(),
+        count => format!("Your {count} relays take their answer while you are off-line."),
+    });
+    if own && invite.relays == 0 {
         lines.push("No node is running now: start `kith run`, so that they can reach you.".to_owned());
     }
     lines.push("They type: kith accept LINK".to_owned());
@@ -161,7 +165,14 @@ mod tests {
 
     fn invite(reach: Reach, uses: u32) -> InviteView {
         let uri = "KITH:AAAA".to_owned();
-        InviteView { id: InviteId([1; 8]), uri, expires: Timestamp(1_800_000_000_000), uses, reach }
+        InviteView {
+            id: InviteId([1; 8]),
+            uri,
+            expires: Timestamp(1_800_000_000_000),
+            uses,
+            reach,
+            relays: 0,
+        }
     }
 
     #[test]
@@ -175,5 +186,8 @@ mod tests {
             advice(&invite(Reach::Internet, 3), false)[0].starts_with("3 people can use it, from anywhere")
         );
         assert!(advice(&invite(Reach::Internet, 1), true).iter().any(|line| line.contains("kith run")));
+        let relayed = InviteView { relays: 2, ..invite(Reach::Internet, 1) };
+        let lines = advice(&relayed, false).join("\n");
+        assert!(lines.contains("2 relays") && !lines.contains("both be on-line"), "{lines}");
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod invite;
 pub(crate) mod lines;
 pub(crate) mod message;
+pub(crate) mod relay;
 pub(crate) mod run;
 pub(crate) mod send;
 pub(crate) mod settings;

@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// A node through which to find contacts whose address has changed; may be given several times
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     bootstrap: Vec<String>,
+    /// A relay that keeps what is sent to you while you are off-line; may be given several times (see `kith relay`)
+    #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
+    relay: Vec<String>,
     /// An address at which others reach this node, for example through a forwarded port; may be given several times
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     external: Vec<String>,
@@ -105,7 +108,10 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
             return Err(error.into());
         }
     };
-    let done = Box::pin(serve(app, &node)).await;
+    let done = match add_relays(&node, &args.relay).await {
+        Ok(()) => Box::pin(serve(app, &node)).await,
+        Err(error) => Err(error),
+    };
     server.stop().await;
     node.shutdown().await;
     let asked = done?;
@@ -118,6 +124,14 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
         bail!(
             "the node has ended by itself; what it logged above says why. `kith store check` looks at its data"
         );
+    }
+    Ok(())
+}
+
+/// Relays given on the command line are the account's from now on.
+async fn add_relays(node: &Node, relays: &[String]) -> anyhow::Result<()> {
+    for address in relays {
+        node.handle().add_relay(address.clone(), None).await?;
     }
     Ok(())
 }
