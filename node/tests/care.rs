@@ -61,6 +61,6 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let node = handle.status().unwrap();
     let findings = examine(&ann.folder, &ann.builder(), Some(&node));
     let listen = findings.iter().find(|finding| finding.check == "listen").unwrap();
-    assert!(listen.text.contains("/ip4/127.0.0.1/tcp/"), "{}", listen.text);
+    assert!(listen.text.contains("listening at 1 address"), "{}", listen.text);
     assert!(findings.iter().all(|finding| finding.level != Level::Problem), "{findings:?}");
 }
