@@ -59,8 +59,8 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
 
 fn tests(steps: &mut Steps, js: bool) {
     let required = if js { "1" } else { "0" };
-    // The whole-system tests start the `kith` program, which a test build does not always make.
-    steps.run("build", &Cmd::cargo("build --workspace --bin kith --quiet"));
+    // The whole-system tests start the `kith` and `kith-relay` programs, which a test build does not always make.
+    steps.run("build", &Cmd::cargo("build --workspace --bin kith --bin kith-relay --quiet"));
     let cmd = if tools::has_nextest() {
         Cmd::cargo("nextest run --workspace --status-level slow --final-status-level fail")
     } else {

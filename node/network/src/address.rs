@@ -87,6 +87,12 @@ pub(crate) fn parse_multiaddr(text: &str) -> Result<(Multiaddr, Option<PeerId>),
     Ok((address, peer))
 }
 
+/// The device with this peer id, if it is one of an Ed25519 key.
+#[must_use]
+pub fn device_of(peer: &str) -> Option<DeviceId> {
+    DeviceId::from_peer_id(&peer.parse().ok()?)
+}
+
 /// Takes a trailing `/p2p/…` off.
 pub(crate) fn split_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>) {
     match address.iter().last() {

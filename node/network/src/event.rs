@@ -4,6 +4,8 @@ use bytes::Bytes;
 use kith_protocol::engine::LinkId;
 use kith_protocol::{Address, DeviceId, DirectoryKey};
 
+pub use crate::gate::Network as Origin;
+
 /// Something that happened. `Connected`, the link's `Frame`s and `Disconnected` come in that order for each link, and
 /// a device never has two links at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Event {
         link: LinkId,
         /// Where we reached it, if we dialled.
         address: Option<Address>,
+        /// The network it comes from.
+        origin: Origin,
     },
     /// A link is gone; what was not acknowledged may be lost.
     Disconnected {

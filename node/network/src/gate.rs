@@ -37,10 +37,14 @@ const MINUTE: u64 = 60_000;
 
 /// Where a connection comes from, as coarse as one owner is likely to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Network {
+pub enum Network {
+    /// This machine.
     Loopback,
+    /// A /24 of IPv4.
     V4([u8; 3]),
+    /// A /48 of IPv6.
     V6([u8; 6]),
+    /// Not known by an IP address.
     Other,
 }
 

@@ -21,11 +21,11 @@ mod start;
 mod task;
 mod transport;
 
-pub use address::Scope;
+pub use address::{Scope, device_of};
 pub use config::{Config, ConfigError, Limits, Options};
 pub use deposit::{Answered, DepositRequest, Deposits};
 pub use environment::{Environment, Keypair, Purpose, Transport};
-pub use event::{Counters, Event, Reachability, Status};
+pub use event::{Counters, Event, Origin, Reachability, Status};
 pub use handle::{AddBootstrapError, Network, SendError, Stopped};
 pub use start::{StartError, start};
 pub use transport::product_transport;

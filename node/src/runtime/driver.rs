@@ -198,7 +198,7 @@ impl Driver {
 
     fn take_event(&mut self, event: Event, ports: &mut Ports) {
         let input = match event {
-            Event::Connected { peer, link, address } => Input::Connected { peer, link, address },
+            Event::Connected { peer, link, address, .. } => Input::Connected { peer, link, address },
             Event::Disconnected { peer, link } => Input::Disconnected { peer, link },
             Event::Frame { peer, link, bytes } => {
                 if !ports.links.is_current(link) {

@@ -4,6 +4,7 @@
 //! and reads by key, range or query. Below it a row becomes blinded key bytes and sealed value bytes, and
 //! an [`engine`] keeps those: sled, redb or memory. One thread owns all writes, joins what waits into one durable
 //! write, and keeps beside the engine an export log from which the store is rebuilt when the engine is damaged.
+//! [`mailbox`] is the store of a relay, on the same engines.
 
 mod actor;
 mod check;
@@ -14,6 +15,7 @@ pub mod engine;
 pub mod keys;
 mod lock;
 mod log;
+pub mod mailbox;
 mod open;
 mod query;
 mod reader;

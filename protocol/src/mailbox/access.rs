@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) opened: Vec<MailboxId>,
     /// Requests not answered, waits not counted.
     pub(super) open_requests: usize,
+    /// May not make a mailbox now.
+    pub(super) held_back: bool,
 }
 
 /// All links.
@@ -42,7 +44,7 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) fn insert(&mut self, link: LinkId, peer: DeviceId, nonce: [u8; 32]) {
-        self.map.insert(link, Link { peer, nonce, opened: Vec::new(), open_requests: 0 });
+        self.map.insert(link, Link { peer, nonce, opened: Vec::new(), open_requests: 0, held_back: false });
     }
 
     pub(super) fn remove(&mut self, link: LinkId) {

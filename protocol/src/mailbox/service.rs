@@ -262,6 +262,13 @@ impl Mailbox {
         self.waits.disconnected(link);
     }
 
+    /// Whether this link may not make a mailbox now: its network has made many lately.
+    pub fn hold_back(&mut self, link: LinkId, held_back: bool) {
+        if let Some(state) = self.links.get_mut(link) {
+            state.held_back = held_back;
+        }
+    }
+
     /// Links up.
     #[must_use]
     pub fn links(&self) -> usize {
@@ -382,7 +389,7 @@ impl Mailbox {
         if !verify_open(&open.read_key, &relay, &state.nonce, &open.signature) {
             return Err(Refusal::new(RefusalCode::WrongSignature));
         }
-        let peer = state.peer;
+        let (peer, held_back) = (state.peer, state.held_back);
         let full = self.policy.mailboxes != 0
             && u64::try_from(self.totals.mailboxes).unwrap_or(0) >= self.policy.mailboxes;
         let admission = match self.policy.mode {
@@ -390,7 +397,7 @@ impl Mailbox {
             AccessMode::AllowList if !self.policy.allowed.contains(&peer) => Admission::NotAllowed,
             AccessMode::Token if open.token.is_empty() => Admission::NoToken,
             _ if full => Admission::Full,
-            _ if self.load >= Load::High => Admission::Busy,
+            _ if self.load >= Load::High || held_back => Admission::Busy,
             AccessMode::Token => Admission::Token(token_key(&open.token)),
             AccessMode::Open | AccessMode::AllowList => Admission::Free,
         };

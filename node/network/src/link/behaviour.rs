@@ -38,7 +38,7 @@ const SURPLUS_FOLLOWER: u64 = 30_000;
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// A link is up; [`Behaviour::start`] lets frames in.
-    Up { peer: PeerId, device: DeviceId, link: LinkId, address: Option<Address> },
+    Up { peer: PeerId, device: DeviceId, link: LinkId, address: Option<Address>, connection: ConnectionId },
     /// A link that was up is gone.
     Down { peer: PeerId, device: DeviceId, link: LinkId },
     /// No connection to the peer can carry a link.
@@ -264,7 +264,8 @@ impl Behaviour {
                 let queue = self.links.insert(link);
                 peer.up = Some(Up { link, since: now, queue: Some(queue) });
                 let address = conn.address.clone();
-                let event = LinkEvent::Up { peer: id, device: peer.device, link, address };
+                let event =
+                    LinkEvent::Up { peer: id, device: peer.device, link, address, connection: chosen };
                 self.actions.push_back(ToSwarm::GenerateEvent(event));
             }
             (Outbound::Opening | Outbound::Open, _) => {}

@@ -111,11 +111,12 @@ impl Task {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { peer, device, link, address } => {
+            LinkEvent::Up { peer, device, link, address, connection } => {
                 debug!(%peer, link = link.0, "link up");
                 self.dials.end(&peer);
                 self.swarm.behaviour_mut().gatekeeper.set_linked(peer, true);
-                let event = Event::Connected { peer: device, link, address };
+                let origin = self.conns.get(&connection).map_or(Origin::Other, |conn| conn.origin);
+                let event = Event::Connected { peer: device, link, address, origin };
                 self.waiting.push_back(Waiting::Connected { peer, link, event });
             }
             LinkEvent::Down { peer, device, link } => {

@@ -1,0 +1,87 @@
+//! The command's side.
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::Value;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Ask, Entrance, Request, Response};
+use crate::folder::Folder;
+
+/// How long the relay may take to take the call,
+const CALL: Duration = Duration::from_secs(5);
+/// and to carry an order out.
+const ANSWER: Duration = Duration::from_secs(600);
+/// Longest answer.
+const ANSWER_LEN: u64 = 64 * 1024 * 1024;
+
+/// Why an order was not carried out.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// Nobody answers.
+    #[error("no relay is running on {0}; start it with `kith-relay run --data {0}`")]
+    NotRunning(String),
+    /// The relay refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The talk broke off.
+    #[error("the relay did not answer: {0}")]
+    Broken(String),
+}
+
+/// Reaches the relay that runs on a folder.
+#[derive(Debug)]
+pub struct Client {
+    entrance: Entrance,
+    folder: String,
+}
+
+impl Client {
+    /// Looks how to reach it.
+    ///
+    /// # Errors
+    /// [`AdminError::NotRunning`].
+    pub fn new(folder: &Folder) -> Result<Self, AdminError> {
+        let name = folder.path().display().to_string();
+        let text = std::fs::read(folder.admin()).map_err(|_| AdminError::NotRunning(name.clone()))?;
+        let entrance = serde_json::from_slice(&text).map_err(|_| AdminError::NotRunning(name.clone()))?;
+        Ok(Self { entrance, folder: name })
+    }
+
+    /// The relay's process.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.entrance.pid
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn order(&self, ask: Ask) -> Result<Value, AdminError> {
+        let broken = |error: io::Error| AdminError::Broken(error.to_string());
+        let late = |_| AdminError::Broken("it took too long".into());
+        let call = tokio::time::timeout(CALL, TcpStream::connect(self.entrance.address)).await;
+        let Ok(Ok(mut stream)) = call else { return Err(AdminError::NotRunning(self.folder.clone())) };
+        let request = Request { token: self.entrance.token.clone(), ask };
+        let mut line =
+            serde_json::to_string(&request).map_err(|error| AdminError::Broken(error.to_string()))?;
+        line.push('\n');
+        stream.write_all(line.as_bytes()).await.map_err(broken)?;
+        let mut answer = Vec::new();
+        let mut limited = stream.take(ANSWER_LEN);
+        tokio::time::timeout(ANSWER, limited.read_to_end(&mut answer))
+            .await
+            .map_err(late)?
+            .map_err(broken)?;
+        match serde_json::from_slice(&answer) {
+            Ok(Response::Done(value)) => Ok(value),
+            Ok(Response::Error(error)) => Err(AdminError::Refused(error)),
+            Err(error) => Err(AdminError::Broken(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Carries orders out.
+
+use std::sync::Arc;
+
+use kith_network::Environment;
+use kith_protocol::limits;
+use kith_protocol::mailbox::{Audit, TokenRow, token_key};
+use kith_store::mailbox::MailboxStore;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::{Ask, mailbox};
+use crate::config::RelayConfig;
+use crate::folder::Folder;
+use crate::order::MailboxView;
+use crate::relay::Relay;
+
+/// Mailboxes listed at once.
+const PAGE: usize = 1_000;
+/// Rows counted at once.
+const SCAN: usize = 1_000;
+/// Tokens made with one order.
+const TOKEN_USES: u64 = 1_000_000;
+
+/// A running relay with its folder.
+#[derive(Debug, Clone)]
+pub struct Control {
+    relay: Relay,
+    folder: Folder,
+    store: Arc<dyn MailboxStore>,
+    environment: Arc<dyn EnvironmentDebug>,
+    stop: Arc<Notify>,
+}
+
+/// An environment that can be shown.
+pub trait EnvironmentDebug: Environment + std::fmt::Debug {}
+impl<T: Environment + std::fmt::Debug> EnvironmentDebug for T {}
+
+impl Control {
+    /// Over a relay that was started on this folder and store.
+    #[must_use]
+    pub fn new(
+        relay: Relay,
+        folder: Folder,
+        store: Arc<dyn MailboxStore>,
+        environment: Arc<dyn EnvironmentDebug>,
+    ) -> Self {
+        Self { relay, folder, store, environment, stop: Arc::default() }
+    }
+
+    /// Ends when somebody orders the relay to stop.
+    pub async fn stopped(&self) {
+        self.stop.notified().await;
+    }
+
+    /// Reads the configuration again; what is wrong with it changes nothing.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub async fn reload(&self) -> Result<(), String> {
+        let config = RelayConfig::read(&self.folder.config()).map_err(|error| error.to_string())?;
+        let policy = config.policy(self.folder.is_draining());
+        self.relay.set(policy, config.rate).await.map_err(|error| error.to_string())
+    }
+
+    /// Carries an order out.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong.
+    pub async fn carry_out(&self, ask: Ask) -> Result<Value, String> {
+        let text = |error: crate::order::OrderError| error.to_string();
+        match ask {
+            Ask::Status => value(&self.relay.status().await.map_err(text)?),
+            Ask::MailboxList { after, max } => {
+                let after = after.as_deref().map(mailbox).transpose()?;
+                value(&self.relay.mailboxes(after, max.min(PAGE)).await.map_err(text)?)
+            }
+            Ask::MailboxInspect { mailbox: id } => {
+                let id = mailbox(&id)?;
+                let row = self.relay.mailbox(id).await.map_err(text)?;
+                let row = row.ok_or_else(|| nothing(&id.to_string()))?;
+                value(&MailboxView::new(id, &row))
+            }
+            Ask::MailboxEvict { mailbox: id } => {
+                let found = self.relay.evict(mailbox(&id)?).await.map_err(text)?;
+                found.then(|| json!({ "evicting": id })).ok_or_else(|| nothing(&id))
+            }
+            Ask::MailboxBlock { mailbox: id, blocked } => {
+                let found = self.relay.block(mailbox(&id)?, blocked).await.map_err(text)?;
+                found.then(|| json!({ "mailbox": id, "blocked": blocked })).ok_or_else(|| nothing(&id))
+            }
+            Ask::TokenCreate { label, uses, lifetime } => self.create_token(label, uses, lifetime).await,
+            Ask::TokenList => value(&self.relay.tokens().await.map_err(text)?),
+            Ask::TokenRevoke { id } => self.revoke_token(&id).await,
+            Ask::Drain { off } => {
+                self.folder.set_draining(!off).map_err(|error| error.to_string())?;
+                self.reload().await?;
+                let status = self.relay.status().await.map_err(text)?;
+                Ok(json!({ "draining": !off, "mailboxes": status.mailboxes, "envelopes": status.envelopes }))
+            }
+            Ask::ConfirmClock => self.relay.confirm_clock().await.map(|()| json!({})).map_err(text),
+            Ask::Reload => self.reload().await.map(|()| json!({})),
+            Ask::Audit => self.audit().await,
+            Ask::Stop => {
+                self.stop.notify_one();
+                Ok(json!({}))
+            }
+        }
+    }
+
+    async fn create_token(&self, label: String, uses: u64, lifetime: Option<u64>) -> Result<Value, String> {
+        if label.chars().count() > 64 || label.chars().any(char::is_control) {
+            return Err("a label has at most 64 characters and no control characters".into());
+        }
+        if !(1..=TOKEN_USES).contains(&uses) {
+            return Err(format!("a token opens 1 to {TOKEN_USES} mailboxes"));
+        }
+        let mut random = [0; 20];
+        self.environment.rng().fill_bytes(&mut random);
+        let token = data_encoding::BASE32_NOPAD.encode(&random);
+        let now = self.environment.wall();
+        let expires = lifetime.map(|seconds| now.plus(seconds.saturating_mul(limits::SECOND)));
+        let row =
+            TokenRow { version: 0, label, created: now, uses_left: uses, used: 0, expires, revoked: false };
+        let key = token_key(token.as_bytes());
+        self.relay.put_token(key, row).await.map_err(|error| error.to_string())?;
+        Ok(json!({ "token": token, "id": data_encoding::HEXLOWER.encode(&key), "uses": uses }))
+    }
+
+    async fn revoke_token(&self, id: &str) -> Result<Value, String> {
+        let tokens = self.relay.tokens().await.map_err(|error| error.to_string())?;
+        let mut fitting = tokens.iter().filter(|token| !id.is_empty() && token.id.starts_with(id));
+        let (Some(token), None) = (fitting.next(), fitting.next()) else {
+            return Err(format!("{id:?} is not one token's id; `kith-relay token list` shows them"));
+        };
+        let key: Option<[u8; 16]> =
+            data_encoding::HEXLOWER.decode(token.id.as_bytes()).ok().and_then(|key| key.try_into().ok());
+        let key = key.ok_or("the token's id is damaged")?;
+        self.relay.revoke_token(key).await.map_err(|error| error.to_string())?;
+        Ok(json!({ "revoked": token.id, "label": token.label }))
+    }
+
+    /// Counts everything. What changes meanwhile may look like a fault: it is counted up to three times.
+    async fn audit(&self) -> Result<Value, String> {
+        let mut report = json!({});
+        for _ in 0..3 {
+            report = self.count().await?;
+            if report.get("faults").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn count(&self) -> Result<Value, String> {
+        let text = |error: kith_store::mailbox::MailboxStoreError| error.to_string();
+        let mut audit = Audit::default();
+        let mut faults = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let page = self.store.scan(after, SCAN).await.map_err(text)?;
+            for (key, row) in &page.rows {
+                audit.row(key, row);
+            }
+            faults.extend(page.damaged);
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        let state = self.store.state().await.map_err(text)?;
+        let (totals, found) = audit.finish(state.totals);
+        faults.extend(found.into_iter().map(|fault| match fault.mailbox {
+            Some(mailbox) => format!("mailbox {mailbox}: {}", fault.what),
+            None => fault.what,
+        }));
+        Ok(json!({
+            "mailboxes": totals.mailboxes, "envelopes": totals.envelopes, "bytes": totals.bytes,
+            "tombstones": totals.tombstones, "rights": totals.rights, "faults": faults,
+        }))
+    }
+}
+
+fn value<T: serde::Serialize>(value: &T) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+fn nothing(id: &str) -> String {
+    format!("there is no mailbox {id}")
+}

@@ -1,0 +1,55 @@
+//! `kith-relay`: keeps sealed envelopes for devices that are away.
+
+mod cli;
+mod init;
+mod orders;
+mod out;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::out::Out;
+
+/// The exit code of wrong usage.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // nobody is left to tell if standard error is closed
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out::complain(&error.into());
+            return ExitCode::FAILURE;
+        }
+    };
+    let out = Out::new(cli.json);
+    let done = runtime.block_on(perform(cli, &out));
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(cli: Cli, out: &Out) -> anyhow::Result<()> {
+    let folder = cli.folder()?;
+    match cli.command {
+        Command::Init(args) => init::perform(&folder, out, &args),
+        Command::Run(args) => Box::pin(run::perform(&folder, out, &args)).await,
+        other => orders::perform(&folder, out, other).await,
+    }
+}

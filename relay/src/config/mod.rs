@@ -1,0 +1,453 @@
+//! The configuration file: commented TOML, in which every key has a default and an unknown key is an error.
+
+mod bytes;
+mod nearest;
+
+use std::path::Path;
+
+use kith_network::{Limits, Options};
+use kith_protocol::crypto::envelope::SIZE_KINDS;
+use kith_protocol::mailbox::{Policy, Usage};
+use kith_protocol::secret::Secret32;
+use kith_protocol::wire::relay::AccessMode;
+use kith_protocol::{DeviceId, limits};
+use kith_store::EngineKind;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::rate::Rates;
+use crate::relay::Settings;
+pub use bytes::Bytes;
+use nearest::nearest;
+
+/// What `init` writes.
+pub const TEMPLATE: &str = include_str!("template.toml");
+/// Longest configuration file.
+const MAX_LEN: u64 = 1024 * 1024;
+/// Longest list in it.
+const MAX_LIST: usize = 10_000;
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigFileError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a value of a wrong kind.
+    #[error("{path}: {reason}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{path}: there is no `{key}`{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+    Unknown {
+        /// The file.
+        path: String,
+        /// The key.
+        key: String,
+        /// The one with the most similar name.
+        near: Option<String>,
+    },
+    /// A value that makes no sense.
+    #[error("{path}: {key}: {reason}")]
+    Value {
+        /// The file.
+        path: String,
+        /// The key.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Who may open a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Everybody.
+    Open,
+    /// Who has a token.
+    Token,
+    /// Who is listed.
+    AllowList,
+    /// Nobody; nothing new is taken.
+    Closed,
+}
+
+/// Which store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreKind {
+    /// One file, the default.
+    Redb,
+    /// sled with guards.
+    Sled,
+    /// Nothing survives a restart.
+    Memory,
+}
+
+impl StoreKind {
+    /// The engine behind it.
+    #[must_use]
+    pub const fn engine(self) -> EngineKind {
+        match self {
+            Self::Redb => EngineKind::Redb,
+            Self::Sled => EngineKind::Sled,
+            Self::Memory => EngineKind::Memory,
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayConfig {
+    /// Who may open a mailbox.
+    pub mode: Mode,
+    /// Devices that may, with `mode = "allow-list"`: their peer ids.
+    pub allow: Vec<String>,
+    /// Where to listen.
+    pub listen: Vec<String>,
+    /// Where others reach it, if that is not where it listens.
+    pub external: Vec<String>,
+    /// Other nodes of the directory.
+    pub bootstrap: Vec<String>,
+    /// `error`, `warn`, `info` or `debug`.
+    pub log: String,
+    /// One mailbox.
+    pub mailbox: MailboxSection,
+    /// All of them.
+    pub total: TotalSection,
+    /// Where they are kept.
+    pub store: StoreSection,
+    /// How much one peer and one network may ask.
+    pub rate: Rates,
+    /// Connections.
+    pub connections: ConnectionsSection,
+}
+
+/// Bounds of one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MailboxSection {
+    /// Bytes of envelopes.
+    pub bytes: Bytes,
+    /// Envelopes.
+    pub items: u64,
+    /// Bytes under one right; 0: no bound of its own.
+    pub right_bytes: Bytes,
+    /// Envelopes under one right; 0: no bound of its own.
+    pub right_items: u64,
+    /// Rights.
+    pub rights: u64,
+    /// Largest envelope.
+    pub envelope: Bytes,
+    /// Days an envelope is kept at most.
+    pub days: u64,
+    /// Ids of collected envelopes that are remembered.
+    pub tombstones: u64,
+    /// Envelopes by size: of 256, 512, 1024, 2048, 4096 B, up to 16 KiB, up to 64 KiB; 0: no bound of its own.
+    pub items_by_size: [u64; SIZE_KINDS],
+}
+
+/// Bounds of all mailboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TotalSection {
+    /// Bytes of envelopes; 0: no bound but the disk's.
+    pub bytes: Bytes,
+    /// Mailboxes; 0: no bound.
+    pub mailboxes: u64,
+    /// Free disk below which nothing new is taken.
+    pub reserve: Bytes,
+}
+
+/// Where they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSection {
+    /// Which store.
+    pub kind: StoreKind,
+    /// Memory it may use to cache.
+    pub cache: Bytes,
+}
+
+/// Connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionsSection {
+    /// In all.
+    pub total: usize,
+    /// From one network (/24 or /48).
+    pub per_network: usize,
+    /// Of one peer.
+    pub per_peer: usize,
+    /// Memory of the process above which no new ones are let in.
+    pub memory: Bytes,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        Self {
+            mode: Mode::Open,
+            allow: Vec::new(),
+            listen: strings(&[
+                "/ip4/0.0.0.0/tcp/4190",
+                "/ip4/0.0.0.0/udp/4190/quic-v1",
+                "/ip4/0.0.0.0/tcp/4191/ws",
+                "/ip6/::/tcp/4190",
+                "/ip6/::/udp/4190/quic-v1",
+                "/ip6/::/tcp/4191/ws",
+            ]),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            log: "info".into(),
+            mailbox: MailboxSection::default(),
+            total: TotalSection::default(),
+            store: StoreSection::default(),
+            rate: Rates::default(),
+            connections: ConnectionsSection::default(),
+        }
+    }
+}
+
+impl Default for MailboxSection {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Self {
+            bytes: Bytes(policy.mailbox.bytes),
+            items: policy.mailbox.items,
+            right_bytes: Bytes(policy.right.bytes),
+            right_items: policy.right.items,
+            rights: policy.rights,
+            envelope: Bytes(policy.envelope),
+            days: policy.ttl * limits::SECOND / limits::DAY,
+            tombstones: policy.tombstones,
+            items_by_size: [0; SIZE_KINDS],
+        }
+    }
+}
+
+impl Default for TotalSection {
+    fn default() -> Self {
+        Self { bytes: Bytes(0), mailboxes: 0, reserve: Bytes(512 * 1024 * 1024) }
+    }
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { kind: StoreKind::Redb, cache: Bytes(128 * 1024 * 1024) }
+    }
+}
+
+impl Default for ConnectionsSection {
+    fn default() -> Self {
+        Self { total: 20_000, per_network: 2_000, per_peer: 4, memory: Bytes(4 * 1024 * 1024 * 1024) }
+    }
+}
+
+impl RelayConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigFileError`] naming the key and what to write instead.
+    pub fn read(path: &Path) -> Result<Self, ConfigFileError> {
+        let name = path.display().to_string();
+        let failed = |source| ConfigFileError::Read { path: name.clone(), source };
+        let len = std::fs::metadata(path).map_err(failed)?.len();
+        if len > MAX_LEN {
+            return Err(ConfigFileError::Syntax { path: name, reason: format!("{len} bytes are too many") });
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads a text; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigFileError`] naming the key and what to write instead.
+    pub fn parse(text: &str, path: &str) -> Result<Self, ConfigFileError> {
+        let syntax = |error: toml::de::Error| ConfigFileError::Syntax {
+            path: path.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        };
+        let table: toml::Table = toml::from_str(text).map_err(syntax)?;
+        if let Some((key, near)) = nearest(&table, &Self::default()) {
+            return Err(ConfigFileError::Unknown { path: path.to_owned(), key, near });
+        }
+        let config: Self = toml::from_str(text).map_err(syntax)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &str) -> Result<(), ConfigFileError> {
+        let wrong = |key, reason: String| Err(ConfigFileError::Value { path: path.to_owned(), key, reason });
+        let most = limits::RELAY_TTL / limits::DAY;
+        if !(1..=most).contains(&self.mailbox.days) {
+            return wrong("mailbox.days", format!("{}; 1 to {most} are possible", self.mailbox.days));
+        }
+        if !(256..=limits::ENVELOPE as u64).contains(&self.mailbox.envelope.0) {
+            let most = limits::ENVELOPE;
+            return wrong(
+                "mailbox.envelope",
+                format!("{} bytes; 256 to {most} are possible", self.mailbox.envelope.0),
+            );
+        }
+        if self.mailbox.rights == 0 || self.mailbox.rights > limits::MAILBOX_RIGHTS as u64 {
+            return wrong("mailbox.rights", format!("1 to {} are possible", limits::MAILBOX_RIGHTS));
+        }
+        for (key, list) in [
+            ("allow", &self.allow),
+            ("listen", &self.listen),
+            ("external", &self.external),
+            ("bootstrap", &self.bootstrap),
+        ] {
+            if list.len() > MAX_LIST {
+                return wrong(key, format!("{} entries; at most {MAX_LIST} are possible", list.len()));
+            }
+        }
+        if self.connections.total == 0 || self.connections.per_network == 0 || self.connections.per_peer == 0
+        {
+            return wrong("connections", "at least 1 is needed".into());
+        }
+        if !["error", "warn", "info", "debug"].contains(&self.log.as_str()) {
+            return wrong("log", format!("{:?}; error, warn, info or debug is possible", self.log));
+        }
+        if let Some(peer) = self.allow.iter().find(|peer| kith_network::device_of(peer).is_none()) {
+            return wrong("allow", format!("{peer:?} is not the peer id of a device"));
+        }
+        Ok(())
+    }
+
+    /// What the relay allows. A drained relay takes nothing new, whatever the file says.
+    #[must_use]
+    pub fn policy(&self, draining: bool) -> Policy {
+        let mailbox = &self.mailbox;
+        let mut kinds = [Usage::default(); SIZE_KINDS];
+        for (kind, items) in kinds.iter_mut().zip(mailbox.items_by_size) {
+            kind.items = items;
+        }
+        let allowed: std::collections::BTreeSet<DeviceId> =
+            self.allow.iter().filter_map(|peer| kith_network::device_of(peer)).collect();
+        Policy {
+            mode: match self.mode {
+                _ if draining => AccessMode::Closed,
+                Mode::Open => AccessMode::Open,
+                Mode::Token => AccessMode::Token,
+                Mode::AllowList => AccessMode::AllowList,
+                Mode::Closed => AccessMode::Closed,
+            },
+            allowed,
+            mailbox: Usage { bytes: mailbox.bytes.0, items: mailbox.items },
+            right: Usage { bytes: mailbox.right_bytes.0, items: mailbox.right_items },
+            kinds,
+            rights: mailbox.rights,
+            tombstones: mailbox.tombstones,
+            ttl: mailbox.days.saturating_mul(limits::DAY / limits::SECOND),
+            envelope: mailbox.envelope.0,
+            total_bytes: self.total.bytes.0,
+            mailboxes: self.total.mailboxes,
+            ..Policy::default()
+        }
+    }
+
+    /// What the relay is started with.
+    #[must_use]
+    pub fn settings(&self, key: Secret32, draining: bool) -> Settings {
+        let connections = &self.connections;
+        let mut network = Options::new(key);
+        network.listen.clone_from(&self.listen);
+        network.listen_explicit = true;
+        network.external.clone_from(&self.external);
+        network.bootstrap.clone_from(&self.bootstrap);
+        network.serve = true;
+        network.mdns = false;
+        network.limits = Limits {
+            connections: connections.total,
+            connections_per_network: connections.per_network,
+            connections_per_peer: connections.per_peer,
+            memory: usize::try_from(connections.memory.0).ok(),
+            ..Limits::default()
+        };
+        let mut settings = Settings::new(network);
+        settings.policy = self.policy(draining);
+        settings.rates = self.rate;
+        settings.reserve_bytes = self.total.reserve.0;
+        settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        RelayConfig::parse(text, "relay.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_template_holds_every_default_and_nothing_else() {
+        assert_eq!(RelayConfig::parse(TEMPLATE, "relay.toml").unwrap(), RelayConfig::default());
+        // every key stands there as a comment that can be taken away
+        let uncommented: String = TEMPLATE
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert_eq!(RelayConfig::parse(&uncommented, "relay.toml").unwrap(), RelayConfig::default());
+        let keys = |table: &toml::Table| -> Vec<String> {
+            let mut keys: Vec<String> = table.keys().cloned().collect();
+            for (name, value) in table {
+                if let toml::Value::Table(inner) = value {
+                    keys.extend(inner.keys().map(|key| format!("{name}.{key}")));
+                }
+            }
+            keys.sort();
+            keys
+        };
+        let all = toml::Table::try_from(RelayConfig::default()).unwrap();
+        assert_eq!(keys(&toml::from_str(&uncommented).unwrap()), keys(&all));
+    }
+
+    #[test]
+    fn a_mistyped_key_is_an_error_that_names_the_right_one() {
+        assert!(error("mod = \"open\"").ends_with("there is no `mod`; did you mean `mode`?"));
+        let text = error("[mailbox]\nitem = 5");
+        assert!(text.ends_with("there is no `mailbox.item`; did you mean `mailbox.items`?"), "{text}");
+        assert!(error("[mailboxes]\nbytes = 5").contains("did you mean `mailbox`?"));
+        assert!(error("zzzzzzzzzzzzz = 1").ends_with("there is no `zzzzzzzzzzzzz`"));
+    }
+
+    #[test]
+    fn values_are_checked_and_sizes_may_have_units() {
+        let config = RelayConfig::parse("[mailbox]\nbytes = \"1.5 MiB\"\nenvelope = 4096", "x").unwrap();
+        assert_eq!((config.mailbox.bytes, config.mailbox.envelope), (Bytes(1_572_864), Bytes(4096)));
+        assert!(error("[mailbox]\nbytes = \"5 parsecs\"").contains("parsecs"));
+        assert!(error("[mailbox]\ndays = 61").contains("1 to 60"));
+        assert!(error("[mailbox]\nenvelope = 100").contains("256"));
+        assert!(error("allow = [\"somebody\"]").contains("somebody"));
+        assert!(error("mode = \"opened\"").contains("open"));
+        assert!(error("log = \"loud\"").contains("loud"));
+        assert!(error("mode = ").contains("relay.toml"));
+    }
+
+    #[test]
+    fn a_drained_relay_is_closed_whatever_the_file_says() {
+        let config = RelayConfig::default();
+        assert_eq!(config.policy(false), Policy::default());
+        assert_eq!(config.policy(true).mode, AccessMode::Closed);
+        assert_eq!(config.settings(Secret32::new([1; 32]), true).policy.mode, AccessMode::Closed);
+    }
+}

@@ -1,0 +1,338 @@
+//! One turn: requests are picked, read for, decided, written and answered.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use kith_network::Event;
+use kith_protocol::engine::LinkId;
+use kith_protocol::mailbox::{Accepted, Group, Mailbox, Outcome, ReadJob, RowKey, WriteJob, WriteKind};
+use kith_protocol::wire::relay::{Answer, Ask};
+use kith_store::mailbox::{Found, MailboxStoreError, Read, Written};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::Driver;
+use super::links::Kind;
+use crate::order::{OrderError, Reply};
+
+/// Decisions of one group.
+const JOBS: usize = 512;
+/// Requests of one turn that change nothing.
+const READS: usize = 128;
+/// How often a group is decided again because another relay was faster.
+const TRIES: usize = 16;
+
+/// A decided job.
+struct Decided {
+    job: WriteJob,
+    outcome: Outcome,
+}
+
+/// What a turn has to do.
+#[derive(Default)]
+struct Work {
+    reads: Vec<ReadJob>,
+    writes: VecDeque<WriteJob>,
+    /// Who is told about orders of the operator, by the number of the job.
+    operators: HashMap<u64, Reply<bool>>,
+}
+
+impl Driver {
+    /// Does what can be done together of what waits.
+    pub(super) async fn turn(&mut self, events: &mut mpsc::Receiver<Event>) {
+        self.turns = self.turns.wrapping_add(1);
+        let mut work = self.pick();
+        let mut group = Group::default();
+        let mut damaged = HashSet::new();
+        let keys: HashSet<RowKey> = work.writes.iter().flat_map(Mailbox::needs).collect();
+        let loaded = self.read_for(&mut group, keys, &mut damaged).await;
+        let reads = std::mem::take(&mut work.reads);
+        self.serve_reads(reads).await;
+        if let Err(error) = loaded {
+            self.store_failure(&error);
+            return self.fail_all(work);
+        }
+        if work.writes.is_empty() {
+            return;
+        }
+        self.write_group(work, group, damaged, events).await;
+    }
+
+    fn pick(&mut self) -> Work {
+        let mut work = Work::default();
+        work.writes.append(&mut self.carried);
+        for (kind, reply) in self.operator.drain(..) {
+            let request = work.operators.len() as u64;
+            work.writes.push_back(WriteJob { link: None, request, kind });
+            work.operators.insert(request, reply);
+        }
+        let (mut reads, mut writes) = (0, work.writes.len());
+        let mut writing: HashMap<LinkId, Kind> = HashMap::new();
+        for job in &work.writes {
+            if let Some(link) = job.link {
+                writing.insert(link, Kind::Open);
+            }
+        }
+        let picked = self.links.pick(|link, kind| {
+            let before = writing.get(&link).copied();
+            match (kind, before) {
+                // in order: what follows an open waits for it, and a read for the writes before it
+                (_, Some(Kind::Open)) | (Kind::Read, Some(_)) => false,
+                (Kind::Read, None) => {
+                    reads += 1;
+                    reads <= READS
+                }
+                (kind, _) => {
+                    writes += 1;
+                    if writes <= JOBS {
+                        writing.insert(link, kind);
+                    }
+                    writes <= JOBS
+                }
+            }
+        });
+        for (link, request) in picked {
+            let now = self.now();
+            if matches!(request.ask, Ask::Open(_))
+                && let Some(origin) = self.links.origin(link)
+            {
+                let may = self.rates.may_make_mailbox(origin, now.mono);
+                self.mailbox.hold_back(link, !may);
+            }
+            match self.mailbox.accept(link, request, now) {
+                Accepted::Reply(reply) => self.reply(link, reply),
+                Accepted::Read(job) => work.reads.push(job),
+                Accepted::Write(job) => work.writes.push_back(job),
+                Accepted::Nothing => {}
+            }
+        }
+        work
+    }
+
+    /// Reads rows into a group. Damaged ones are noted: what needs them cannot be decided.
+    pub(super) async fn read_for(
+        &self,
+        group: &mut Group,
+        keys: impl IntoIterator<Item = RowKey>,
+        damaged: &mut HashSet<RowKey>,
+    ) -> Result<(), MailboxStoreError> {
+        let keys: Vec<RowKey> = keys.into_iter().filter(|key| !group.has(key)).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let found = self.store.read(keys.iter().copied().map(Read::Row).collect()).await?;
+        for (key, found) in keys.into_iter().zip(found) {
+            match found {
+                Found::Row(row) => group.supply(key, row),
+                _ => {
+                    self.counters.add(|c| &c.damaged_rows, 1);
+                    damaged.insert(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_group(
+        &mut self,
+        mut work: Work,
+        mut group: Group,
+        mut damaged: HashSet<RowKey>,
+        events: &mut mpsc::Receiver<Event>,
+    ) {
+        let mut jobs: VecDeque<WriteJob> = std::mem::take(&mut work.writes);
+        for _ in 0..TRIES {
+            let mut decided = Vec::with_capacity(jobs.len());
+            match self.decide(&mut group, &mut jobs, &mut decided, &mut damaged).await {
+                Ok(()) => {}
+                Err(error) => {
+                    self.store_failure(&error);
+                    jobs.extend(decided.into_iter().map(|decided| decided.job));
+                    work.writes = jobs;
+                    return self.fail_all(work);
+                }
+            }
+            let batch = std::mem::take(&mut group).batch();
+            if batch.is_empty() {
+                self.carry(jobs, &mut work);
+                return self.finish(decided, &mut work).await;
+            }
+            match self.write(batch, events).await {
+                Ok(Written::Done(totals)) => {
+                    self.counters.add(|c| &c.batches, 1);
+                    self.counters.add(|c| &c.batch_jobs, decided.len() as u64);
+                    self.mailbox.set_totals(totals);
+                    self.carry(jobs, &mut work);
+                    return self.finish(decided, &mut work).await;
+                }
+                Ok(Written::Conflict) => {
+                    self.counters.add(|c| &c.conflicts, 1);
+                    let mut again: VecDeque<WriteJob> =
+                        decided.into_iter().map(|decided| decided.job).collect();
+                    again.append(&mut jobs);
+                    jobs = again;
+                }
+                Err(error) => {
+                    self.store_failure(&error);
+                    jobs.extend(decided.into_iter().map(|decided| decided.job));
+                    work.writes = jobs;
+                    return self.fail_all(work);
+                }
+            }
+        }
+        warn!("other relays changed the same mailboxes too often");
+        work.writes = jobs;
+        self.fail_all(work);
+    }
+
+    /// What did not fit has its turn next; orders of the operator are answered only if they were decided.
+    fn carry(&mut self, jobs: VecDeque<WriteJob>, work: &mut Work) {
+        for job in jobs {
+            match job.link {
+                Some(_) => self.carried.push_back(job),
+                None => {
+                    if let Some(reply) = work.operators.remove(&job.request) {
+                        self.operator.push_back((job.kind, reply));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decides jobs until the group is as large as the store likes it; what is left stays in `jobs`.
+    async fn decide(
+        &mut self,
+        group: &mut Group,
+        jobs: &mut VecDeque<WriteJob>,
+        decided: &mut Vec<Decided>,
+        damaged: &mut HashSet<RowKey>,
+    ) -> Result<(), MailboxStoreError> {
+        let rows = self.store.batch_rows();
+        let now = self.now();
+        while let Some(job) = jobs.front() {
+            if group.changed() >= rows && !decided.is_empty() {
+                break;
+            }
+            match self.mailbox.decide(group, job, now) {
+                Ok(outcome) => {
+                    if let Some(job) = jobs.pop_front() {
+                        decided.push(Decided { job, outcome });
+                    }
+                }
+                Err(keys) if keys.iter().any(|key| damaged.contains(key)) => {
+                    if let Some(job) = jobs.pop_front() {
+                        error!("a request cannot be answered: its rows are damaged");
+                        self.fail(&job);
+                    }
+                }
+                Err(keys) => self.read_for(group, keys, damaged).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a batch; meanwhile more may arrive.
+    pub(super) async fn write(
+        &mut self,
+        batch: kith_protocol::mailbox::Batch,
+        events: &mut mpsc::Receiver<Event>,
+    ) -> Result<Written, MailboxStoreError> {
+        let now = self.now();
+        let wall = self.mailbox.time(now).wall;
+        let store = std::sync::Arc::clone(&self.store);
+        let mut write = store.write(batch, wall);
+        let written = loop {
+            tokio::select! {
+                biased;
+                written = &mut write => break written,
+                Some(event) = events.recv(), if self.links.queued_bytes() < self.queue_bytes => self.event(event),
+            }
+        };
+        self.counters.add(|c| &c.batch_millis, self.environment.mono().since(now.mono));
+        if written.is_ok() {
+            self.store_failed = false;
+        }
+        written
+    }
+
+    /// Answers what is durable now, and wakes those who wait for it.
+    async fn finish(&mut self, decided: Vec<Decided>, work: &mut Work) {
+        let mut arrivals = HashSet::new();
+        for Decided { job, outcome } in decided {
+            self.count(&job, &outcome);
+            if let (None, Outcome::Operator(found)) = (job.link, &outcome)
+                && let Some(reply) = work.operators.remove(&job.request)
+            {
+                // whoever asked may be gone
+                let _ = reply.send(Ok(*found));
+            }
+            let (reply, arrived) = self.mailbox.finish_write(&job, outcome);
+            if let (Some(link), Some(reply)) = (job.link, reply) {
+                self.reply(link, reply);
+            }
+            arrivals.extend(arrived);
+        }
+        let mut woken = Vec::new();
+        for mailbox in arrivals {
+            for wait in self.mailbox.waits().arrived(mailbox) {
+                woken.extend(self.mailbox.resume(&wait));
+            }
+        }
+        if !woken.is_empty() {
+            self.serve_reads(woken).await;
+        }
+    }
+
+    fn count(&mut self, job: &WriteJob, outcome: &Outcome) {
+        match outcome {
+            Outcome::Custody { custody, new: true } => {
+                self.counters.add(|c| &c.deposits, 1);
+                self.counters.add(|c| &c.deposited_bytes, u64::from(custody.size));
+            }
+            Outcome::Custody { new: false, .. } | Outcome::Answer(Answer::Collected(_)) => {
+                self.counters.add(|c| &c.deposits_again, 1);
+            }
+            Outcome::Answer(Answer::Bundle { one_time_key, .. }) => {
+                self.counters.add(|c| &c.bundles_given, 1);
+                self.counters.add(|c| &c.one_time_keys_given, u64::from(one_time_key.is_some()));
+            }
+            Outcome::Opened(state) if state.created => {
+                self.counters.add(|c| &c.mailboxes_made, 1);
+                if let Some(origin) = job.link.and_then(|link| self.links.origin(link)) {
+                    self.rates.mailbox_made(origin);
+                }
+            }
+            _ => {}
+        }
+        match job.kind {
+            WriteKind::Collect { .. } => self.counters.add(|c| &c.collections, 1),
+            // what was stored under a revoked right, and a removed mailbox, goes at once
+            WriteKind::SetRights { .. } | WriteKind::Evict(_) => self.upkeep_due = self.environment.mono(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn store_failure(&mut self, error: &MailboxStoreError) {
+        self.counters.add(|c| &c.store_failures, 1);
+        if !self.store_failed {
+            error!("{error}");
+        }
+        self.store_failed = true;
+    }
+
+    fn fail(&mut self, job: &WriteJob) {
+        if let Some(link) = job.link {
+            let reply = self.mailbox.fail(link, job.request);
+            self.reply(link, reply);
+        }
+    }
+
+    fn fail_all(&mut self, work: Work) {
+        for job in &work.writes {
+            self.fail(job);
+        }
+        for reply in work.operators.into_values() {
+            // whoever asked may be gone
+            let _ = reply.send(Err(OrderError::Busy));
+        }
+    }
+}

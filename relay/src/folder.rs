@@ -1,0 +1,212 @@
+//! A relay's folder: its key, its configuration, its store, and how to reach it while it runs.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use kith_protocol::secret::Secret32;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Longest key file.
+const KEY_FILE: u64 = 256;
+
+/// A folder that cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// There is no relay.
+    #[error("there is no relay in {0}; run `kith-relay init --data {0}` first")]
+    Empty(String),
+    /// There is one already.
+    #[error("there is a relay in {0} already; nothing was changed")]
+    Taken(String),
+    /// The key cannot be read.
+    #[error("{0} does not hold a relay's key: put the original back, or begin anew in another folder")]
+    Key(String),
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// On what.
+        path: String,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.display().to_string();
+    move |source| FolderError::Io { path, source }
+}
+
+/// Where everything of one relay is.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Names a folder; nothing is touched.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("relay.toml")
+    }
+
+    /// The secret key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.path.join("relay.key")
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// How to reach the running relay; only its owner may read it.
+    #[must_use]
+    pub fn admin(&self) -> PathBuf {
+        self.path.join("admin.json")
+    }
+
+    fn draining(&self) -> PathBuf {
+        self.path.join("draining")
+    }
+
+    /// Makes a relay here: a key, and this configuration.
+    ///
+    /// # Errors
+    /// [`FolderError::Taken`] if there is one.
+    pub fn create(&self, key: &Secret32, config: &str) -> Result<(), FolderError> {
+        if self.key().exists() {
+            return Err(FolderError::Taken(self.path.display().to_string()));
+        }
+        make_private(&self.path).map_err(failed(&self.path))?;
+        let text = Zeroizing::new(format!("{}\n", data_encoding::HEXLOWER.encode(key.expose())));
+        write_private(&self.config(), config.as_bytes()).map_err(failed(&self.config()))?;
+        // last: with it the relay exists
+        write_private(&self.key(), text.as_bytes()).map_err(failed(&self.key()))
+    }
+
+    /// The relay's key.
+    ///
+    /// # Errors
+    /// [`FolderError::Empty`] if there is no relay.
+    pub fn read_key(&self) -> Result<Secret32, FolderError> {
+        let path = self.key();
+        let wrong = || FolderError::Key(path.display().to_string());
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.len() > KEY_FILE => return Err(wrong()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(FolderError::Empty(self.path.display().to_string()));
+            }
+            Err(error) => return Err(failed(&path)(error)),
+        }
+        let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(failed(&path))?);
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map_err(|_| wrong())?;
+        let bytes = Zeroizing::new(bytes);
+        let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| wrong())?;
+        Ok(Secret32::new(key))
+    }
+
+    /// Whether the operator has it drained, also after a restart.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining().exists()
+    }
+
+    /// Remembers that it is drained, or that it is not any more.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`].
+    pub fn set_draining(&self, draining: bool) -> Result<(), FolderError> {
+        let path = self.draining();
+        if draining {
+            return write_private(&path, b"`kith-relay drain --off` ends it\n").map_err(failed(&path));
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a folder that only its owner may enter.
+fn make_private(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Writes a file that only its owner may read, so that after a power cut the old or the new one is there.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let draft = path.with_file_name(name);
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&draft)?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&draft, path)?;
+    if cfg!(unix)
+        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_made_once_and_its_key_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path().join("relay"));
+        assert!(matches!(folder.read_key(), Err(FolderError::Empty(_))));
+        let key = Secret32::new([7; 32]);
+        folder.create(&key, "mode = \"open\"\n").unwrap();
+        assert_eq!(folder.read_key().unwrap(), key);
+        assert!(matches!(folder.create(&key, ""), Err(FolderError::Taken(_))));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(folder.path()), mode(&folder.key())), (0o700, 0o600));
+        }
+        std::fs::write(folder.key(), "not a key").unwrap();
+        assert!(matches!(folder.read_key(), Err(FolderError::Key(_))));
+        assert!(!folder.is_draining());
+        folder.set_draining(true).unwrap();
+        assert!(folder.is_draining());
+        folder.set_draining(false).unwrap();
+        folder.set_draining(false).unwrap();
+        assert!(!folder.is_draining());
+    }
+}
