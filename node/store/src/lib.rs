@@ -7,6 +7,7 @@
 //! [`mailbox`] is the store of a relay, on the same engines.
 
 mod actor;
+mod applier;
 mod check;
 mod codec;
 mod config;

@@ -6,24 +6,21 @@ use std::sync::Arc;
 
 use kith_protocol::record::Change;
 
+use crate::applier::{Applied, Applier, Refused};
 use crate::codec::OpenRowError;
 use crate::disk;
 use crate::engine::Durability;
 use crate::log::ExportLog;
 use crate::reader::Core;
-use crate::staging::{Meta, Staging};
+use crate::staging::Meta;
 use crate::ticket::{CommitError, Promise};
 
 /// Rows after which a batch takes no further commit: sled's memory grows out of all proportion with its batches.
 pub(crate) const GROUP_ROWS: usize = 1_000;
 /// Changes after which a group takes no further commit. With their indexes they stay near that many rows.
 const GROUP_CHANGES: usize = 400;
-/// Bytes of a group's records up to which no commit in it can be too large.
-const EARLY_BYTES: usize = 4 * 1024 * 1024;
-/// Rows, chunks and index rows of one commit.
-const COMMIT_ROWS: usize = 32 * 1024;
-/// Bytes of one commit.
-const COMMIT_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of a group's records up to which, with that many changes, no commit in it can be too large.
+const SMALL_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes the engine may have taken without putting them on disk; the log has them.
 const UNSYNCED_BYTES: usize = 8 * 1024 * 1024;
 /// The folder's size is measured anew after so many bytes.
@@ -40,21 +37,18 @@ pub(crate) struct Pending {
 /// Commits written together.
 #[derive(Debug, Default)]
 struct Group {
-    pending: Vec<Pending>,
+    commits: Vec<Vec<Change>>,
+    /// Which of them are durable.
+    kinds: Vec<bool>,
+    promises: Vec<Promise>,
     changes: usize,
+    /// One of them is durable.
     durable: bool,
 }
 
-/// Why a group was not written, and which of its commits is to blame.
-struct Refused {
-    at: usize,
-    error: CommitError,
-}
-
-impl Refused {
-    fn log(error: &io::Error) -> Self {
-        Self { at: 0, error: CommitError::Failed(format!("the export log: {error}")) }
-    }
+#[allow(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn log_failed(error: io::Error) -> Refused {
+    Refused { at: 0, error: CommitError::Failed(format!("the export log: {error}")) }
 }
 
 /// Keeps writes from filling the disk or outgrowing the quota.
@@ -109,11 +103,35 @@ pub(crate) struct Writer {
     lazy: bool,
     /// Their bytes.
     unsynced: usize,
+    /// Works while the log's disk does; without a log there is nothing to wait for.
+    applier: Option<Applier>,
 }
 
 impl Writer {
-    pub(crate) const fn new(core: Arc<Core>, meta: Meta, log: Option<ExportLog>, space: SpaceGuard) -> Self {
-        Self { core, meta, log, log_untended: false, space, halted: None, lazy: false, unsynced: 0 }
+    /// The writer of a store without a log: nothing in it starts a thread.
+    pub(crate) const fn without_log(core: Arc<Core>, meta: Meta) -> Self {
+        Self {
+            core,
+            meta,
+            log: None,
+            log_untended: false,
+            space: SpaceGuard::new(None, None, 0),
+            halted: None,
+            lazy: false,
+            unsynced: 0,
+            applier: None,
+        }
+    }
+
+    /// The writer of a store whose commits are acknowledged from its log.
+    pub(crate) fn with_log(
+        core: Arc<Core>,
+        meta: Meta,
+        log: ExportLog,
+        space: SpaceGuard,
+    ) -> io::Result<Self> {
+        let applier = Some(Applier::start(Arc::clone(&core))?);
+        Ok(Self { log: Some(log), space, applier, ..Self::without_log(core, meta) })
     }
 
     pub(crate) const fn meta(&self) -> Meta {
@@ -177,103 +195,78 @@ impl Writer {
         {
             group.changes = group.changes.saturating_add(pending.changes.len());
             group.durable |= pending.durable;
-            group.pending.push(pending);
+            group.kinds.push(pending.durable);
+            group.commits.push(pending.changes);
+            group.promises.push(pending.promise);
         }
-        let result = self.commit(&group);
-        let mut pending = group.pending.into_iter();
-        let result = result.map_err(|Refused { at, error }| {
+        let mut promises = std::mem::take(&mut group.promises).into_iter();
+        let result = self.commit(group).map_err(|Refused { at, error }| {
             let error = self.halt(error);
             // what is not written was not refused for its own sake
             let halted = CommitError::Halted(error.to_string());
-            for pending in pending.by_ref().take(at) {
-                pending.promise.answer(Err(halted.clone()));
+            for promise in promises.by_ref().take(at) {
+                promise.answer(Err(halted.clone()));
             }
-            if let Some(refused) = pending.next() {
-                refused.promise.answer(Err(error));
+            if let Some(refused) = promises.next() {
+                refused.answer(Err(error));
             }
             halted
         });
-        for pending in pending {
-            pending.promise.answer(result.clone());
+        for promise in promises {
+            promise.answer(result.clone());
         }
     }
 
     /// Writes a group: first to the log (what that has too much at a crash was never acknowledged, what it lacked could
     /// not be restored), then to the engine.
-    fn commit(&mut self, group: &Group) -> Result<(), Refused> {
-        let core = Arc::clone(&self.core);
-        if let Some(log) = &mut self.log {
-            let first = self.meta.commit.saturating_add(1);
-            for (number, pending) in (first..).zip(&group.pending) {
-                log.append(&core.codec, number, first, pending.durable, &pending.changes)
-                    .map_err(|error| Refused::log(&error))?;
+    fn commit(&mut self, group: Group) -> Result<(), Refused> {
+        let commits = || group.commits.iter().map(Vec::as_slice);
+        let Some(log) = &mut self.log else {
+            let durability = if group.durable { Durability::Durable } else { Durability::Lazy };
+            let applied = self.core.apply(self.meta, commits(), durability)?;
+            self.took(applied, durability);
+            return Ok(());
+        };
+        let first = self.meta.commit.saturating_add(1);
+        for ((number, changes), durable) in (first..).zip(commits()).zip(&group.kinds) {
+            log.append(&self.core.codec, number, first, *durable, changes).map_err(log_failed)?;
+        }
+        let small = group.changes <= GROUP_CHANGES && log.buffered() <= SMALL_BYTES;
+        let applied = match &self.applier {
+            Some(applier) if small => {
+                log.write_group().map_err(log_failed)?;
+                applier.begin(self.meta, group.commits);
+                let logged = if group.durable { log.sync() } else { Ok(()) };
+                // it has begun: also if the disk failed it is waited for
+                let applied = applier.finish()?;
+                logged.map_err(log_failed)?;
+                applied
             }
-        }
-        // A commit that can be too large is refused before anything is written. With the others the engine and the
-        // processor work while the disk does.
-        let early = group.changes <= GROUP_CHANGES
-            && self.log.as_ref().is_none_or(|log| log.buffered() <= EARLY_BYTES);
-        if early {
-            self.log_group(group.durable).map_err(|error| Refused::log(&error))?;
-        }
-        let mut staging = Staging::new(core.engine.as_ref(), &core.codec, self.meta);
-        for (at, pending) in group.pending.iter().enumerate() {
-            if let Err(error) = self.stage(&mut staging, pending) {
-                if let Some(log) = &mut self.log {
-                    log.discard();
+            // one that is too large is refused before anything of it is in the log
+            _ => match self.core.apply(self.meta, commits(), Durability::Lazy) {
+                Ok(applied) => {
+                    log.write_group().map_err(log_failed)?;
+                    if group.durable {
+                        log.sync().map_err(log_failed)?;
+                    }
+                    applied
                 }
-                return Err(Refused { at, error });
-            }
-        }
-        if !early {
-            self.log_group(group.durable).map_err(|error| Refused::log(&error))?;
-        }
-        let bytes = staging.bytes();
-        self.space.since = self.space.since.saturating_add(bytes as u64 * 2);
-        let durability =
-            if self.log.is_none() && group.durable { Durability::Durable } else { Durability::Lazy };
-        let written = staging.finish().and_then(|(batch, meta)| {
-            core.engine.write(&batch, &[], durability)?;
-            Ok(meta)
-        });
-        self.meta = written.map_err(|error| Refused { at: 0, error: self.failed(&error) })?;
-        self.lazy = durability == Durability::Lazy;
-        self.unsynced = self.unsynced.saturating_add(bytes);
-        if group.durable
-            && let Some(log) = &mut self.log
-        {
-            log.sync().map_err(|error| Refused::log(&error))?;
-        }
+                Err(refused) => {
+                    log.discard();
+                    return Err(refused);
+                }
+            },
+        };
+        self.took(applied, Durability::Lazy);
         Ok(())
     }
 
-    /// Hands the group's records to the system, and to the disk if need be.
-    fn log_group(&mut self, durable: bool) -> io::Result<()> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        // a group is begun when the one before is on disk: a hole among older ones is damage, nothing else
-        log.sync_others()?;
-        log.write()?;
-        if durable { log.begin_sync() } else { Ok(()) }
-    }
-
-    fn stage(&self, staging: &mut Staging<'_>, pending: &Pending) -> Result<(), CommitError> {
-        let (rows, bytes) = (staging.rows(), staging.bytes());
-        for change in &pending.changes {
-            staging.apply(change).map_err(|error| self.failed(&error))?;
-            let (rows, bytes) = (staging.rows().saturating_sub(rows), staging.bytes().saturating_sub(bytes));
-            if rows > COMMIT_ROWS || bytes > COMMIT_BYTES {
-                return Err(CommitError::TooLarge { rows, bytes });
-            }
-        }
-        staging.meta.commit = staging.meta.commit.saturating_add(1);
-        Ok(())
-    }
-
-    fn failed(&self, error: &OpenRowError) -> CommitError {
-        if matches!(error, OpenRowError::Engine(error) if error.is_damage()) {
-            self.core.suspect.raise(error);
-        }
-        CommitError::Failed(error.to_string())
+    /// Notes what the engine has.
+    const fn took(&mut self, applied: Applied, durability: Durability) {
+        self.space.since = self.space.since.saturating_add(applied.bytes as u64 * 2);
+        self.meta = applied.meta;
+        self.lazy = matches!(durability, Durability::Lazy);
+        self.unsynced = self.unsynced.saturating_add(applied.bytes);
     }
 
     /// Whether commits wait for the engine to put them on disk.
@@ -291,14 +284,13 @@ impl Writer {
         if !self.has_lazy() {
             return Ok(());
         }
-        let log_failed = |error: io::Error| CommitError::Failed(format!("the export log: {error}"));
         // the engine is never ahead of the log
-        self.sync_log().map_err(log_failed)?;
-        self.core.engine.sync().map_err(|error| self.failed(&OpenRowError::Engine(error)))?;
+        self.sync_log().map_err(|error| log_failed(error).error)?;
+        self.core.engine.sync().map_err(|error| self.core.failed(&OpenRowError::Engine(error)))?;
         self.lazy = false;
         self.unsynced = 0;
         match &mut self.log {
-            Some(log) => log.note_synced(self.meta.commit).map_err(log_failed),
+            Some(log) => log.note_synced(self.meta.commit).map_err(|error| log_failed(error).error),
             None => Ok(()),
         }
     }

@@ -7,7 +7,6 @@
 
 mod frame;
 mod read;
-mod sync;
 mod write;
 
 use std::io;

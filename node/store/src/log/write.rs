@@ -3,12 +3,10 @@
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use kith_protocol::record::{Change, Row};
 
 use super::frame::{self, Frames, Header, Kind};
-use super::sync::Syncer;
 use super::{Listing, segment_name, snapshot_name};
 use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, encode_changes, encode_rows};
 use crate::disk;
@@ -26,8 +24,7 @@ const ROWS_PER_STEP: usize = 256;
 #[derive(Debug)]
 pub(crate) struct ExportLog {
     folder: PathBuf,
-    file: Arc<File>,
-    syncer: Syncer,
+    file: File,
     /// Records of the group being committed.
     buffer: Vec<u8>,
     segment_bytes: u64,
@@ -112,14 +109,13 @@ impl ExportLog {
                 log_bytes = log_bytes.saturating_sub(len.saturating_sub(end));
                 let mut file = File::options().write(true).open(path)?;
                 file.seek(SeekFrom::Start(end))?;
-                (Arc::new(file), end, len, next_seq)
+                (file, end, len, next_seq)
             }
             None => (new_segment(folder, state.next, next_seq)?, 0, 0, next_seq + 1),
         };
         Ok(Self {
             folder: folder.to_owned(),
             file,
-            syncer: Syncer::start()?,
             buffer: Vec::new(),
             segment_bytes,
             allocated,
@@ -167,12 +163,15 @@ impl ExportLog {
         self.buffer.clear();
     }
 
-    /// Puts on disk what earlier groups left.
-    pub(crate) fn sync_others(&mut self) -> io::Result<()> {
-        if self.uncommitted { self.sync() } else { Ok(()) }
+    /// Hands the group to the system, when the one before is on disk: a hole among older ones is damage, nothing else.
+    pub(crate) fn write_group(&mut self) -> io::Result<()> {
+        if self.uncommitted {
+            self.sync()?;
+        }
+        self.write()
     }
 
-    /// Hands the group to the system.
+    /// Hands what is buffered to the system.
     pub(crate) fn write(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -181,7 +180,7 @@ impl ExportLog {
         if self.segment_bytes.saturating_add(len) > self.allocated {
             self.make_room(len)?;
         }
-        (&*self.file).write_all(&self.buffer)?;
+        self.file.write_all(&self.buffer)?;
         self.segment_bytes = self.segment_bytes.saturating_add(len);
         self.log_bytes = self.log_bytes.saturating_add(len);
         self.buffer.clear();
@@ -194,13 +193,12 @@ impl ExportLog {
     fn make_room(&mut self, len: u64) -> io::Result<()> {
         static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
         let until = self.segment_bytes.saturating_add(len).saturating_add(ROOM);
-        let mut file = &*self.file;
-        file.seek(SeekFrom::Start(self.allocated))?;
+        self.file.seek(SeekFrom::Start(self.allocated))?;
         while self.allocated < until {
-            file.write_all(&ZEROS)?;
+            self.file.write_all(&ZEROS)?;
             self.allocated = self.allocated.saturating_add(ZEROS.len() as u64);
         }
-        file.seek(SeekFrom::Start(self.segment_bytes))?;
+        self.file.seek(SeekFrom::Start(self.segment_bytes))?;
         Ok(())
     }
 
@@ -222,19 +220,10 @@ impl ExportLog {
         self.unsynced
     }
 
-    /// Begins to put everything on disk; [`ExportLog::sync`] ends it.
-    pub(crate) fn begin_sync(&mut self) -> io::Result<()> {
-        if self.unsynced { self.syncer.begin(&self.file) } else { Ok(()) }
-    }
-
-    /// Puts everything on disk. What was begun must not have been added to.
+    /// Puts everything on disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced {
-            if self.syncer.is_under_way() {
-                self.syncer.finish()?;
-            } else {
-                self.file.sync_data()?;
-            }
+            self.file.sync_data()?;
             self.unsynced = false;
             self.uncommitted = false;
         }
@@ -348,10 +337,10 @@ impl ExportLog {
     }
 }
 
-fn new_segment(folder: &Path, first: u64, seq: u32) -> io::Result<Arc<File>> {
+fn new_segment(folder: &Path, first: u64, seq: u32) -> io::Result<File> {
     let file = disk::private_file(&folder.join(segment_name(first, seq)))?;
     disk::sync_folder(folder)?;
-    Ok(Arc::new(file))
+    Ok(file)
 }
 
 impl Snapshot {

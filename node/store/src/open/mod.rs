@@ -75,7 +75,7 @@ fn open_memory(config: &StoreConfig) -> Result<Opened, OpenError> {
     }
     let meta = migrate::migrate(config, &codec, engine.as_ref(), meta, schema, &mut report)?;
     let core = Arc::new(Core { engine, codec, suspect: Suspect::new(None), _lock: None });
-    let writer = Writer::new(Arc::clone(&core), meta, None, SpaceGuard::new(None, None, 0));
+    let writer = Writer::without_log(Arc::clone(&core), meta);
     Ok(Opened { core, writer, report })
 }
 
@@ -186,7 +186,8 @@ fn open_disk(config: &StoreConfig) -> Result<Opened, OpenError> {
         _lock: Some(lock),
     });
     let space = SpaceGuard::new(Some(path.clone()), config.quota_bytes, config.min_free_bytes);
-    let writer = Writer::new(Arc::clone(&core), ready.meta, Some(log), space);
+    let writer = Writer::with_log(Arc::clone(&core), ready.meta, log, space)
+        .map_err(OpenError::io("cannot start a thread for the store in", path))?;
     Ok(Opened { core, writer, report })
 }
 
