@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub(super) told: Mono,
     /// How often it was told something since then.
     pub(super) told_times: u32,
+    /// When it was last sent receipts: those of the last moments may be lost with the link.
+    pub(super) receipted: Option<Mono>,
 }
 
 /// What a bundle will be used for.
@@ -61,6 +63,7 @@ impl Link {
             receipts: BTreeSet::new(),
             told: Mono(0),
             told_times: 0,
+            receipted: None,
         }
     }
 
@@ -154,9 +157,8 @@ impl Engine {
             self.core.put(contact);
             self.core.say(Output::Transient(Transient::Online { account, online: false }));
         }
-        let receipts = gone.receipts.clone();
         self.reach_soon(peer, &gone);
-        self.receipts_by_relay(peer, receipts)?;
+        self.receipts_by_relay(peer, &gone)?;
         Ok(())
     }
 

@@ -182,6 +182,7 @@ impl Engine {
         self.resume_dropping()?;
         self.open_stations()?;
         self.resume_carrying()?;
+        self.plan_receipts()?;
         self.plan_reach()
     }
 
@@ -291,6 +292,7 @@ impl Engine {
             Timer::Reach(device) => self.reach_timeout(device),
             Timer::Carry(device) => self.carry_due(device),
             Timer::RelayReceipt(device) => self.relay_receipt_due(device),
+            Timer::ReceiptAfterStart(device) => self.receipt_after_start(device),
             Timer::Relay(relay) => self.relay_silent(relay),
             Timer::OpenAgain(relay) => self.open_again(relay),
             Timer::Canary(relay) => self.canary_due(relay),

@@ -56,6 +56,11 @@ impl Engine {
         streams: &BTreeSet<StreamId>,
     ) -> Result<(), Fault> {
         let frontiers = self.frontiers_of(device, streams)?;
+        if let Some(link) = self.links.get_mut(&device)
+            && !frontiers.is_empty()
+        {
+            link.receipted = Some(self.core.now.mono);
+        }
         for frontiers in frontiers.chunks(limits::FRONTIERS) {
             self.send_frame(device, &Frame::Frontiers(frontiers.to_vec()));
         }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::links::Link;
 use super::timer::Timer;
 use super::{Engine, Fault};
-use crate::id::{DeviceId, EnvelopeId, StreamId};
+use crate::id::{DeviceId, EnvelopeId};
 use crate::limits;
-use crate::record::{ContactState, Job, JobBody, Key, KeyRange, Stream};
+use crate::record::{ContactState, Conversation, Job, JobBody, Key, KeyRange, Stream};
 use crate::time::Mono;
 use crate::wire::{Payload, PayloadBody, Receipt};
 
@@ -14,6 +15,12 @@ use crate::wire::{Payload, PayloadBody, Receipt};
 const PAUSE: u64 = limits::SECOND;
 /// Least time between two receipts for what a device sent although we had it.
 const AGAIN: u64 = limits::MINUTE;
+/// It may take so long until a link is known to be dead.
+const UNNOTICED: u64 = 5 * limits::MINUTE;
+/// After a start, links to whoever is on-line come up within this time.
+const AFTER_START: u64 = 20 * limits::SECOND;
+/// Conversations without anything new for so long owe nobody a receipt after a start.
+const LATELY: u64 = 3 * limits::DAY;
 /// Jobs looked through for envelopes that were taken.
 const LOOKED_AT: usize = 2048;
 
@@ -79,13 +86,34 @@ impl Engine {
         Ok(())
     }
 
-    /// The link is gone with receipts that were not told yet.
-    pub(super) fn receipts_by_relay(
-        &mut self,
-        device: DeviceId,
-        streams: BTreeSet<StreamId>,
-    ) -> Result<(), Fault> {
-        if streams.is_empty() { Ok(()) } else { self.owe_by_relay(device) }
+    /// The link is gone, and with it perhaps receipts: those not told yet, and those told in its last moments.
+    pub(super) fn receipts_by_relay(&mut self, device: DeviceId, gone: &Link) -> Result<(), Fault> {
+        let now = self.core.now.mono;
+        let lately = gone.receipted.is_some_and(|at| now.since(at) < UNNOTICED);
+        if gone.receipts.is_empty() && !lately { Ok(()) } else { self.owe_by_relay(device) }
+    }
+
+    /// After a start nobody knows which receipts reached whom before it: whoever wrote lately, and is not linked soon, is
+    /// sent one by relay.
+    pub(super) fn plan_receipts(&mut self) -> Result<(), Fault> {
+        let now = self.core.now;
+        let conversations: Vec<Conversation> = self.core.range(&KeyRange::Conversations, limits::CONTACTS)?;
+        for conversation in conversations {
+            if now.wall.since(conversation.last_activity) > LATELY {
+                continue;
+            }
+            let Some(contact) = self.core.contact(&conversation.with)? else { continue };
+            for device in contact.devices {
+                let jitter = self.core.below(AFTER_START);
+                let at = now.mono.plus(AFTER_START).plus(jitter);
+                self.core.timers.set(Timer::ReceiptAfterStart(device), at);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn receipt_after_start(&mut self, device: DeviceId) -> Result<(), Fault> {
+        if self.links.contains_key(&device) { Ok(()) } else { self.receipts_again(&device) }
     }
 
     /// A joined receipt is due: its job moves again.

@@ -145,6 +145,8 @@ impl Engine {
         station.hang_up();
         station.link = Some(link);
         station.come_back = None;
+        let due = self.core.now.mono.plus(limits::RELAY_SILENCE);
+        self.core.timers.set(Timer::Relay(relay), due);
         Ok(())
     }
 
@@ -216,19 +218,22 @@ impl Engine {
             let parked = if matches!(asked, Asked::Wait) { limits::RELAY_WAIT } else { 0 };
             at.plus(parked).plus(limits::RELAY_SILENCE)
         };
-        let Some(next) = station.asked.values().map(due).min() else { return Ok(()) };
-        if next > now {
-            self.core.timers.set(Timer::Relay(relay), next);
-            return Ok(());
+        let next = station.asked.values().map(due).min();
+        // a relay that has not even said hello owes that
+        let mute = station.link.is_some() && station.nonce.is_none();
+        match next {
+            Some(next) if next > now => {
+                self.core.timers.set(Timer::Relay(relay), next);
+                return Ok(());
+            }
+            None if !mute => return Ok(()),
+            Some(_) | None => {}
         }
-        tracing::debug!(relay = %relay.short(), "a relay does not answer");
-        let (link, nonce, next_request) = (station.link, station.nonce, station.next_request);
-        station.hang_up();
-        station.link = link;
-        station.nonce = nonce;
-        station.next_request = next_request;
-        self.fetch_all();
-        self.open_mailbox(relay)
+        tracing::debug!(relay = %relay.short(), "a relay does not answer; its connection is closed");
+        // refusing closes what is there; after that it is as welcome as before
+        self.core.say(Output::Refuse { peer: relay });
+        self.core.say(Output::Admit { peer: relay });
+        Ok(())
     }
 
     pub(super) fn relay_reply(&mut self, relay: DeviceId, reply: RelayReply) -> Result<(), Fault> {

@@ -28,6 +28,8 @@ pub(super) enum Timer {
     Carry(DeviceId),
     /// A receipt that goes by relays was joined long enough.
     RelayReceipt(DeviceId),
+    /// A device that wrote before the start is owed a receipt, if no link to it came up.
+    ReceiptAfterStart(DeviceId),
     /// One of our relays may owe an answer.
     Relay(DeviceId),
     /// One of our relays is asked again to open our mailbox.
@@ -53,6 +55,7 @@ impl Timer {
             Self::Reach(_) => "reach a device",
             Self::Carry(_) => "deposits",
             Self::RelayReceipt(_) => "a receipt by relay",
+            Self::ReceiptAfterStart(_) => "a receipt after the start",
             Self::Relay(_) => "a silent relay",
             Self::OpenAgain(_) => "open a mailbox",
             Self::Canary(_) => "a canary",

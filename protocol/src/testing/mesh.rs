@@ -207,7 +207,22 @@ impl Mesh {
         }
         self.transit.retain(|_, hop| !matches!(hop, Hop::ToRelay { node, .. } if *node == number));
         self.transit.retain(|_, hop| !matches!(hop, Hop::ToSide { relay, .. } if *relay == peer));
+        self.transit.retain(|_, hop| !is_connected(hop, &peer));
         inputs
+    }
+
+    /// A side closes its link to a relay.
+    pub(super) fn hang_up(&mut self, who: Who, peer: DeviceId) -> Option<(Who, Input)> {
+        let number = self.find(&peer)?;
+        let node = self.nodes.get_mut(number)?;
+        let (link, theirs) = node.links.remove(&who)?;
+        node.relay.disconnect(theirs);
+        self.transit.retain(|_, hop| match hop {
+            Hop::ToSide { who: side, relay, .. } => *side != who || *relay != peer,
+            Hop::Input(side, _) => *side != who || !is_connected(hop, &peer),
+            Hop::ToRelay { .. } => true,
+        });
+        Some((who, Input::Disconnected { peer, link }))
     }
 
     pub(super) fn next_instant(&mut self) -> Option<Mono> {
@@ -270,4 +285,8 @@ impl Mesh {
             }
         }
     }
+}
+
+fn is_connected(hop: &Hop, relay: &DeviceId) -> bool {
+    matches!(hop, Hop::Input(_, Input::Connected { peer, .. }) if peer == relay)
 }

@@ -364,6 +364,13 @@ impl Pair {
         self.side_mut(who).down_until = None;
     }
 
+    /// Whether a side was stopped for good.
+    #[must_use]
+    pub fn is_stopped(&self, who: Who) -> bool {
+        let side = self.side(who);
+        side.engine.is_none() && side.down_until.is_none()
+    }
+
     /// Starts a stopped side.
     pub fn start(&mut self, who: Who) {
         let now = self.now;
@@ -606,6 +613,9 @@ impl Pair {
             Output::Deposit { id, relay, address: _, pseudonym, request } => {
                 let now = self.relay_now();
                 self.mesh.deposit(who, id, relay, pseudonym, request, now);
+            }
+            Output::Refuse { peer } if self.mesh.has(&peer) => {
+                self.pending.extend(self.mesh.hang_up(who, peer));
             }
             Output::Refuse { .. } => self.cut(),
             Output::Admit { .. } | Output::Transient(_) => {}
