@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+pub mod relay;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
