@@ -147,7 +147,10 @@ impl RunOptions {
     #[must_use]
     pub fn listen_again(&self) -> Vec<String> {
         if self.listen.is_empty() {
-            return wildcards(&self.chosen);
+            return match wildcards(&self.chosen) {
+                none if none.is_empty() => none,
+                chosen => with_the_rest(chosen),
+            };
         }
         self.listen
             .iter()
@@ -248,6 +251,18 @@ fn wildcards(chosen: &[String]) -> Vec<String> {
     list
 }
 
+/// What is listened on by default and the last start did not listen on, as where there was no IPv6 or another `--listen`,
+/// with a port of the system's choice.
+fn with_the_rest(mut chosen: Vec<String>) -> Vec<String> {
+    for default in kith_network::DEFAULT_LISTEN {
+        let known = Shape::of(default).is_some_and(|shape| chosen.iter().any(|chosen| shape.fits(chosen)));
+        if !known {
+            chosen.push(default.to_owned());
+        }
+    }
+    chosen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,9 +287,13 @@ mod tests {
                 "/ip4/0.0.0.0/tcp/4001",
                 "/ip4/0.0.0.0/udp/4002/quic-v1",
                 "/ip4/0.0.0.0/tcp/4003/ws",
-                "/ip6/::/tcp/4004"
+                "/ip6/::/tcp/4004",
+                // a start without them is no reason to be without them for ever
+                "/ip6/::/udp/0/quic-v1",
+                "/ip6/::/tcp/0/ws"
             ])
         );
+        assert!(RunOptions::default().listen_again().is_empty(), "the first start");
         let listen = strings(&["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/10.0.0.1/tcp/9"]);
         let options = RunOptions { chosen, listen, ..RunOptions::default() };
         assert_eq!(

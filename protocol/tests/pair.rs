@@ -1,7 +1,7 @@
 //! Two engines against each other: the main path, and what goes wrong on it.
 
 use kith_protocol::engine::{Answer, Command};
-use kith_protocol::record::{EventBody, Key, Rank};
+use kith_protocol::record::{Contact, EventBody, Key, Rank};
 use kith_protocol::testing::{Pair, Weather, Who};
 
 #[test]
@@ -170,7 +170,7 @@ fn an_invite_is_used_once() {
     pair.command(Who::B, Command::AcceptInvite { uri }).expect("accepting");
     let a = pair.side(Who::A).account;
     let refused = |pair: &Pair| {
-        let contact: Option<kith_protocol::record::Contact> = pair.row(Who::B, &Key::Contact(a));
+        let contact: Option<Contact> = pair.row(Who::B, &Key::Contact(a));
         contact.is_some_and(|contact| contact.state == kith_protocol::record::ContactState::Refused)
     };
     assert!(pair.run_until(60_000, refused));
@@ -203,9 +203,9 @@ fn a_removed_contact_cannot_come_back_by_the_old_invite() {
     pair.cut();
     pair.command(Who::B, Command::AcceptInvite { uri }).expect("accepting");
     pair.run_for(600_000);
-    let contact: kith_protocol::record::Contact = pair.row(Who::A, &Key::Contact(b)).expect("known");
+    let contact: Contact = pair.row(Who::A, &Key::Contact(b)).expect("known");
     assert_eq!(contact.state, kith_protocol::record::ContactState::Removed);
-    let contact: kith_protocol::record::Contact = pair.row(Who::B, &Key::Contact(a)).expect("known");
+    let contact: Contact = pair.row(Who::B, &Key::Contact(a)).expect("known");
     assert_eq!(contact.state, kith_protocol::record::ContactState::Refused);
 }
 
@@ -285,4 +285,18 @@ fn an_edit_and_a_deletion_are_told_of_once_they_have_arrived() {
     assert!(pair.run_until(600_000, both), "and once when it had arrived");
     assert_eq!(pair.history(Who::B)[0].text, "changed");
     assert!(pair.history(Who::B)[1].deleted);
+}
+
+#[test]
+fn when_somebody_was_last_seen_is_known_after_a_stop_of_ones_own() {
+    let mut pair = Pair::friends(22, Weather::FAIR);
+    pair.run_for(3_600_000);
+    pair.cut();
+    assert!(pair.run_until(60_000, Pair::is_linked));
+    pair.run_for(1_000);
+    let met = pair.now(Who::A).wall;
+    pair.crash(Who::A);
+    let contact: Contact = pair.row(Who::A, &Key::Contact(pair.side(Who::B).account)).expect("a contact");
+    let seen = contact.last_seen.expect("was seen");
+    assert!(met.since(seen) < 60_000, "seen {} ms before", met.since(seen));
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::address::{self, ParseAddressError};
 
 /// Listen addresses when none are given: every interface, a port of the system's choice, all transports.
-const DEFAULT_LISTEN: [&str; 6] = [
+pub const DEFAULT_LISTEN: [&str; 6] = [
     "/ip4/0.0.0.0/tcp/0",
     "/ip4/0.0.0.0/udp/0/quic-v1",
     "/ip4/0.0.0.0/tcp/0/ws",
@@ -82,7 +82,8 @@ pub struct Limits {
     pub ban: u64,
     /// No new connections while the process holds more than this many bytes. `None`: no such limit (a simulator).
     pub memory: Option<usize>,
-    /// How long an incoming or outgoing handshake may take.
+    /// How long an incoming or outgoing handshake may take. Less than the ten seconds that AutoNAT gives a whole test: who
+    /// is asked to dial back has to say in time that nobody answered, or the asker never learns it.
     pub handshake_timeout: u64,
     /// When a dial counts as failed.
     pub dial_timeout: u64,
@@ -120,7 +121,7 @@ impl Default for Limits {
             strikes: 3,
             ban: 10 * 60 * 1000,
             memory: Some(2 * 1024 * 1024 * 1024),
-            handshake_timeout: 10_000,
+            handshake_timeout: 8_000,
             dial_timeout: 20_000,
             idle_timeout: 60_000,
             ping_interval: 180_000,

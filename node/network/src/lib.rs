@@ -22,7 +22,7 @@ mod task;
 mod transport;
 
 pub use address::{Scope, device_of};
-pub use config::{Config, ConfigError, Limits, Options};
+pub use config::{Config, ConfigError, DEFAULT_LISTEN, Limits, Options};
 pub use deposit::{Answered, DepositRequest, Deposits};
 pub use environment::{Environment, Keypair, Purpose, Transport};
 pub use event::{Counters, Event, Origin, Reachability, Status};

@@ -126,6 +126,10 @@ impl Engine {
         if contact.state != ContactState::Accepted {
             return Ok(());
         }
+        // also here: a stop or a crash of this device sees no link end
+        let mut contact = contact;
+        contact.last_seen = Some(self.core.now.wall);
+        self.core.put(contact.clone());
         if fresh && self.live_links(&contact.devices) == 1 {
             self.core
                 .say_now(Output::Transient(Transient::Online { account: contact.account, online: true }));

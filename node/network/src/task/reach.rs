@@ -13,8 +13,9 @@ use crate::event::Reachability;
 
 /// Confirmed addresses that are kept.
 const MAX_CONFIRMED: usize = 8;
-/// So many failed tests and no successful one mean that nobody can reach us.
-const FAILED_TESTS: u32 = 3;
+/// So many failed tests and no successful one mean that nobody can reach us. A node behind a router has two addresses to
+/// test, TCP and WebSocket, and each that failed is not tested again.
+const FAILED_TESTS: u32 = 2;
 
 /// One thing we listen on.
 pub(crate) struct Listener {
