@@ -1,0 +1,174 @@
+//! A `kith-relay` process on a folder of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kith-relay");
+
+/// A folder with a relay in it, and its process if it runs.
+pub struct Process {
+    pub folder: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+    child: Option<Child>,
+    pub addresses: Vec<String>,
+    pub peer_id: String,
+    /// Set for the process.
+    pub env: Vec<(String, String)>,
+}
+
+pub fn command(folder: &Path, args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).arg("--data").arg(folder).output().unwrap()
+}
+
+impl Process {
+    /// Makes a relay on loopback; `config` is appended to what is set anyway.
+    pub fn init(config: &str) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("relay");
+        let made = command(&folder, &["init", "--listen", "/ip4/127.0.0.1/tcp/0", "--json"]);
+        assert!(made.status.success(), "{made:?}");
+        let process = Self {
+            folder,
+            _temporary: Some(temporary),
+            child: None,
+            addresses: Vec::new(),
+            peer_id: String::new(),
+            env: Vec::new(),
+        };
+        process.configure(config);
+        process
+    }
+
+    /// A relay in a folder that is there.
+    pub fn existing(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            _temporary: None,
+            child: None,
+            addresses: Vec::new(),
+            peer_id: String::new(),
+            env: Vec::new(),
+        }
+    }
+
+    pub fn configure(&self, config: &str) {
+        // a free disk is not what these tests are about
+        let listen = "listen = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0/ws\"]";
+        let reserve = "[total]\nreserve = \"16 MiB\"";
+        std::fs::write(self.folder.join("relay.toml"), format!("{listen}\n{config}\n{reserve}\n")).unwrap();
+    }
+
+    /// A relay that runs and asks nobody to be slow.
+    pub fn started(config: &str) -> Self {
+        let mut process = Self::init(config);
+        process.start();
+        process
+    }
+
+    pub fn start(&mut self) {
+        let mut child = Command::new(PROGRAM)
+            .args(["run", "--json", "--data"])
+            .arg(&self.folder)
+            .envs(self.env.iter().cloned())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().expect("the relay ended before it listened").unwrap();
+        let event: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["event"], "listening");
+        self.peer_id = event["peer_id"].as_str().unwrap().into();
+        self.addresses =
+            event["addresses"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().into()).collect();
+        std::thread::spawn(move || lines.for_each(drop));
+        self.child = Some(child);
+    }
+
+    /// The first address of a kind.
+    pub fn address(&self, kind: &str) -> &str {
+        self.addresses.iter().find(|address| address.contains(kind)).unwrap()
+    }
+
+    pub fn tcp(&self) -> &str {
+        self.addresses.iter().find(|a| a.contains("/tcp/") && !a.contains("/ws")).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.take().unwrap().wait().unwrap()
+    }
+
+    /// A command on this relay's folder that must succeed; its JSON objects.
+    pub fn json(&self, args: &[&str]) -> Vec<Value> {
+        let output = command(&self.folder, &[args, &["--json"]].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn status(&self) -> Value {
+        self.json(&["status"]).remove(0)
+    }
+
+    /// Everything counted anew; panics if anything does not fit.
+    pub fn audit(&self) -> Value {
+        let report = self.json(&["audit"]).remove(0);
+        assert_eq!(report["faults"], serde_json::json!([]));
+        report
+    }
+
+    /// Waits until the status is as wanted.
+    pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..1_200 {
+            last = self.status();
+            if holds(&last) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("never {what}: {last}");
+    }
+
+    /// Bytes of memory the process has.
+    pub fn rss(&self) -> u64 {
+        rss(self.pid())
+    }
+}
+
+/// Bytes of memory a process has.
+pub fn rss(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
