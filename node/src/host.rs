@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use kith_network::{Environment, Purpose};
-use kith_protocol::engine::Output;
+use kith_protocol::engine::{Input, Output};
 use kith_protocol::{Mono, Now, Wall};
 use kith_store::{OpenError, OpenReport, Store, StoreConfig};
 use rand::SeedableRng as _;
@@ -27,6 +27,11 @@ pub trait Host: Environment {
     /// Called before each output takes effect, in their order. The simulator crashes a host here.
     fn observe(&self, output: &Output) {
         let _ = output;
+    }
+
+    /// Called before the Engine is told something, in that order.
+    fn hear(&self, input: &Input) {
+        let _ = input;
     }
 }
 

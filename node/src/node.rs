@@ -92,6 +92,7 @@ pub struct Builder {
     engine: EngineKind,
     memory: Option<MemoryDisk>,
     progress: Option<Progress>,
+    limits: kith_network::Limits,
 }
 
 impl std::fmt::Debug for Builder {
@@ -117,6 +118,7 @@ impl Builder {
             engine: EngineKind::Sled,
             memory: None,
             progress: None,
+            limits: kith_network::Limits::default(),
         }
     }
 
@@ -191,6 +193,12 @@ impl Builder {
         self
     }
 
+    /// Bounds of connections, memory and time other than the defaults.
+    pub fn limits(mut self, limits: kith_network::Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Told about long work while the store opens.
     pub fn progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
@@ -211,7 +219,7 @@ impl Builder {
         let store_config = self.store_config()?;
         let (store, report) = host.open_store(store_config.clone())?;
         let own: Own = store.row(&Key::Own)?.ok_or(StartError::NoAccount)?;
-        let started = begin(&host, store, &store_config, &own, &options)?;
+        let started = begin(&host, store, &store_config, &own, &options, &self.limits)?;
         options.chosen = listening(&host, &started).await;
         if let Some(folder) = self.folder.as_ref().filter(|_| self.remember) {
             options.write(folder)?;
@@ -290,6 +298,7 @@ fn begin(
     store_config: &StoreConfig,
     own: &Own,
     options: &RunOptions,
+    limits: &kith_network::Limits,
 ) -> Result<Started, StartError> {
     let network = |listen: Vec<String>| {
         kith_network::Config::new(kith_network::Options {
@@ -299,6 +308,7 @@ fn begin(
             bootstrap: options.bootstrap.clone(),
             serve: options.serve,
             mdns: options.mdns,
+            limits: limits.clone(),
             ..kith_network::Options::new(own.device_seed.clone())
         })
     };

@@ -215,6 +215,11 @@ impl Driver {
             Event::DirectoryReady => Input::DirectoryReady,
             _ => return,
         };
+        self.tell(input, ports);
+    }
+
+    fn tell(&mut self, input: Input, ports: &mut Ports) {
+        ports.host.hear(&input);
         self.engine.handle_input(input, now(ports.host.as_ref()));
         self.drain_outputs(ports);
     }
@@ -259,8 +264,7 @@ impl Driver {
         let id = CommandId(self.next_command);
         self.next_command += 1;
         self.pending.insert(id, call.reply);
-        self.engine.handle_input(Input::Command { id, command: call.command }, now(ports.host.as_ref()));
-        self.drain_outputs(ports);
+        self.tell(Input::Command { id, command: call.command }, ports);
     }
 
     /// Reads outputs ahead and hands what they want written to the store as one batch.

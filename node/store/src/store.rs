@@ -9,6 +9,7 @@ use kith_protocol::record::{Change, ReadError};
 use crate::actor::Queue;
 use crate::check::{self, CheckReport};
 use crate::config::{EngineKind, OpenError, OpenReport, StoreConfig};
+use crate::engine::memory::MemoryDisk;
 use crate::open;
 use crate::reader::StoreReader;
 use crate::ticket::{CommitError, CommitTicket, promise};
@@ -38,7 +39,7 @@ pub struct StoreStats {
 #[derive(Debug)]
 enum Mode {
     /// Memory: commits run in the caller's thread.
-    Inline(Box<Mutex<Writer>>),
+    Inline { writer: Box<Mutex<Writer>>, disk: MemoryDisk },
     /// Everything else: one thread owns all writes.
     Thread { queue: Arc<Queue>, thread: Mutex<Option<JoinHandle<()>>> },
 }
@@ -74,7 +75,7 @@ impl Store {
         let opened = open::open(&config)?;
         let reader = StoreReader { core: opened.core };
         let (mode, folder) = if config.engine == EngineKind::Memory {
-            (Mode::Inline(Box::new(Mutex::new(opened.writer))), None)
+            (Mode::Inline { writer: Box::new(Mutex::new(opened.writer)), disk: config.memory }, None)
         } else {
             let queue = Arc::new(Queue::new());
             let (theirs, writer) = (Arc::clone(&queue), opened.writer);
@@ -105,12 +106,18 @@ impl Store {
 
     fn submit(&self, changes: Vec<Change>, durable: bool) -> CommitTicket {
         let (promise, ticket) = promise();
-        let pending = Pending { changes, durable, promise };
         match &self.inner.mode {
-            Mode::Inline(writer) => {
+            Mode::Inline { writer, disk } if durable => {
+                let (written, result) = crate::ticket::promise();
+                let pending = Pending { changes, durable, promise: written };
+                writer.lock().unwrap_or_else(PoisonError::into_inner).write([pending]);
+                disk.answer(promise, result.try_result().unwrap_or(Err(CommitError::Closed)));
+            }
+            Mode::Inline { writer, .. } => {
+                let pending = Pending { changes, durable, promise };
                 writer.lock().unwrap_or_else(PoisonError::into_inner).write([pending]);
             }
-            Mode::Thread { queue, .. } => queue.commit(pending),
+            Mode::Thread { queue, .. } => queue.commit(Pending { changes, durable, promise }),
         }
         ticket
     }
@@ -130,7 +137,9 @@ impl Store {
         run: impl FnOnce(&mut Writer) -> T + Send + 'static,
     ) -> Result<T, CommitError> {
         match &self.inner.mode {
-            Mode::Inline(writer) => Ok(run(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))),
+            Mode::Inline { writer, .. } => {
+                Ok(run(&mut writer.lock().unwrap_or_else(PoisonError::into_inner)))
+            }
             Mode::Thread { queue, .. } => {
                 // dropped without an answer if the store is closed
                 let (answer, wait) = std::sync::mpsc::sync_channel(1);
@@ -210,7 +219,7 @@ impl Store {
 impl Inner {
     fn close(&self) -> Result<(), CommitError> {
         match &self.mode {
-            Mode::Inline(writer) => writer.lock().unwrap_or_else(PoisonError::into_inner).close(),
+            Mode::Inline { writer, .. } => writer.lock().unwrap_or_else(PoisonError::into_inner).close(),
             Mode::Thread { queue, thread } => {
                 queue.close();
                 let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,16 +1,41 @@
 //! The engine of the simulator and of tests: a map, on a "disk" that outlives the process it simulates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Batch, Direction, Durability, Engine, EngineError, EngineStats, Pair, Precondition, bounds};
 use crate::config::EngineKind;
+use crate::ticket::{CommitError, Promise};
+
+/// What stood under a key before a write that is not synced.
+#[derive(Debug, Clone)]
+struct Undo {
+    write: u64,
+    key: Vec<u8>,
+    old: Option<Vec<u8>>,
+}
+
+/// Told of each write to a disk that is held.
+#[derive(Clone)]
+struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook(..)")
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// What stood under keys before writes that are not synced, oldest first.
-    undo: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Oldest first.
+    undo: Vec<Undo>,
+    /// Writes so far.
+    written: u64,
+    /// While somebody holds the disk, writes are durable only once he says so.
+    held: Option<Hook>,
+    /// Commits to answer then, by the number of their write.
+    waiting: VecDeque<(u64, Promise)>,
     /// Raised by each crash: engines of before are cut off.
     generation: u64,
     bytes: u64,
@@ -52,11 +77,64 @@ impl MemoryDisk {
 
     /// Power off: unsynced writes are gone and engines opened so far can neither read nor write any more.
     pub fn crash(&self) {
+        self.crash_after(0);
+    }
+
+    /// Power off, but everything up to this write had reached the disk although no sync has said so.
+    pub fn crash_after(&self, write: u64) {
         let mut state = self.lock();
-        while let Some((key, value)) = state.undo.pop() {
-            state.set(&key, value.as_deref());
+        while state.undo.last().is_some_and(|undo| undo.write > write)
+            && let Some(Undo { key, old, .. }) = state.undo.pop()
+        {
+            state.set(&key, old.as_deref());
         }
+        state.undo.clear();
         state.generation = state.generation.saturating_add(1);
+        let unanswered = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(unanswered);
+    }
+
+    /// From now on nothing written is durable, and no commit is answered, before [`MemoryDisk::settle`]: a disk whose
+    /// syncs take as long as the caller wants. `told` is called after each write that waits.
+    pub fn hold(&self, told: impl Fn() + Send + Sync + 'static) {
+        self.lock().held = Some(Hook(Arc::new(told)));
+    }
+
+    /// Number of the newest write.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.lock().written
+    }
+
+    /// A sync that began after this write has ended: it and all before it are durable, and their commits are answered.
+    pub fn settle(&self, write: u64) {
+        let mut state = self.lock();
+        let settled = state.undo.partition_point(|undo| undo.write <= write);
+        state.undo.drain(..settled);
+        let answered = state.waiting.partition_point(|(number, _)| *number <= write);
+        let answered: Vec<_> = state.waiting.drain(..answered).collect();
+        drop(state);
+        for (_, promise) in answered {
+            promise.answer(Ok(()));
+        }
+    }
+
+    /// Answers a durable commit that was just written: at once, or when the disk's holder says so.
+    pub(crate) fn answer(&self, promise: Promise, result: Result<(), CommitError>) {
+        let mut state = self.lock();
+        match (state.held.clone(), result) {
+            (Some(Hook(told)), Ok(())) => {
+                let write = state.written;
+                state.waiting.push_back((write, promise));
+                drop(state);
+                told();
+            }
+            (_, result) => {
+                drop(state);
+                promise.answer(result);
+            }
+        }
     }
 
     /// A disk with the same durable and unsynced content, apart from this one from now on: the backup that a person
@@ -70,6 +148,9 @@ impl MemoryDisk {
                 undo: state.undo.clone(),
                 generation: 0,
                 bytes: state.bytes,
+                written: state.written,
+                held: None,
+                waiting: VecDeque::new(),
             })),
         }
     }
@@ -132,13 +213,16 @@ impl Engine for MemoryEngine {
                 return Err(EngineError::Precondition { key: condition.key().to_vec() });
             }
         }
+        state.written = state.written.saturating_add(1);
+        let write = state.written;
+        let settled = durability == Durability::Durable && state.held.is_none();
         for (key, value) in &batch.rows {
             let old = state.set(key, value.as_deref());
-            if durability == Durability::Lazy {
-                state.undo.push((key.clone(), old));
+            if !settled {
+                state.undo.push(Undo { write, key: key.clone(), old });
             }
         }
-        if durability == Durability::Durable {
+        if settled {
             state.undo.clear();
         }
         Ok(())
@@ -168,7 +252,8 @@ impl Engine for MemoryEngine {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
-        self.lock()?.undo.clear();
+        let written = self.lock()?.written;
+        self.disk.settle(written);
         Ok(())
     }
 
@@ -178,5 +263,45 @@ impl Engine for MemoryEngine {
 
     fn check(&self) -> Result<(), EngineError> {
         self.lock().map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_protocol::Wall;
+    use kith_protocol::record::{Change, Clock, Key, Row};
+
+    use super::*;
+    use crate::keys::MasterKey;
+    use crate::{Store, StoreConfig};
+
+    fn open(disk: &MemoryDisk) -> Store {
+        Store::open(StoreConfig::memory(disk.clone(), MasterKey::from_bytes([7; 32]))).unwrap().0
+    }
+
+    fn clock(n: u64) -> Vec<Change> {
+        vec![Change::Put(Row::from(Clock { believed: Wall(n) }))]
+    }
+
+    #[test]
+    fn a_held_disk_answers_when_it_is_told_and_loses_the_rest_in_a_crash() {
+        let disk = MemoryDisk::default();
+        let store = open(&disk);
+        let told = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&told);
+        disk.hold(move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        });
+        let first = store.commit(clock(1));
+        let mark = disk.written();
+        let second = store.commit(clock(2));
+        assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), 2);
+        assert_eq!((first.try_result(), second.try_result()), (None, None));
+        disk.settle(mark);
+        assert_eq!((first.try_result(), second.try_result()), (Some(Ok(())), None));
+        disk.crash();
+        assert_eq!(second.try_result(), Some(Err(CommitError::Closed)));
+        let found: Clock = open(&disk).row(&Key::Clock).unwrap().unwrap();
+        assert_eq!(found.believed, Wall(1));
     }
 }
