@@ -13,15 +13,17 @@
 mod binary;
 mod node;
 mod person;
+mod relay;
 mod text;
 mod wait;
 
 pub mod bench;
 pub mod hostile;
 
-pub use binary::kith_binary;
+pub use binary::{kith_binary, relay_binary};
 pub use node::{Node, free_port, loopback, resident_bytes};
 pub use person::{Command, Finished, Person};
+pub use relay::Relay;
 pub use text::real_text;
 pub use wait::{DELIVERED, MEET, ONLINE, PATIENCE, wait_for, wait_until, wait_within};
 

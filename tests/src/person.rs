@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::binary::kith_binary;
 use crate::node::{Node, loopback};
-use crate::wait::{PATIENCE, wait_within};
+use crate::wait::{PATIENCE, wait_for, wait_within};
 
 /// A person: a name, a data folder, and maybe a running node.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Person {
     node: Option<Node>,
     listen: Vec<String>,
     bootstrap: Vec<String>,
+    relays: Vec<String>,
     log: Option<String>,
 }
 
@@ -53,6 +54,7 @@ impl Person {
             node: None,
             listen: vec![loopback(0)],
             bootstrap: Vec::new(),
+            relays: Vec::new(),
             log: None,
         }
     }
@@ -74,6 +76,25 @@ impl Person {
     pub fn bootstrapping_at(mut self, addresses: &[String]) -> Self {
         self.bootstrap = addresses.to_vec();
         self
+    }
+
+    /// Keeps mailboxes at these relays from the next start on.
+    #[must_use]
+    pub fn relayed_by(mut self, addresses: &[String]) -> Self {
+        self.relays = addresses.to_vec();
+        self
+    }
+
+    /// Waits until so many relays keep a mailbox.
+    ///
+    /// # Panics
+    /// If they do not in time.
+    pub fn wait_for_relays(&self, count: usize) {
+        wait_for("relays keep a mailbox", PATIENCE, || {
+            let relays = self.kith(&["relay", "list"]).ok().lines;
+            let open = relays.iter().filter(|relay| relay["state"] == "open" && relay["connected"] == true);
+            (open.count() >= count).then_some(())
+        });
     }
 
     /// Logs by this filter from the next start on.
@@ -101,6 +122,9 @@ impl Person {
         }
         for address in &self.bootstrap {
             command.args(["--bootstrap", address]);
+        }
+        for address in &self.relays {
+            command.args(["--relay", address]);
         }
         if let Some(filter) = &self.log {
             command.env("RUST_LOG", filter);

@@ -11,7 +11,7 @@ use crate::crypto::right::{RelayRight, deposit_mac, take_bundle_mac};
 use crate::id::{DeviceId, EnvelopeId, RightId};
 use crate::identity;
 use crate::limits;
-use crate::record::{Carriage, ContactState, Job, JobBody, Key, KeyRange, Peer, RelayRef, Sealed};
+use crate::record::{Carriage, ContactState, Job, JobBody, Key, KeyRange, Peer, RelayRef, Sealed, StepKind};
 use crate::secret::Secret32;
 use crate::time::{Mono, Wall};
 use crate::wire::Frame;
@@ -32,6 +32,8 @@ pub(super) struct Carrier {
     /// Nothing is deposited before.
     pub(super) not_before: Mono,
     pub(super) attempts: u32,
+    /// Why it waits: the step of whatever was tried last.
+    pub(super) why: Option<(StepKind, String)>,
     /// The longest time to live this relay takes, as far as it was found out: seconds.
     pub(super) ttl: Option<u64>,
     /// Jobs this relay will never take.
@@ -318,6 +320,17 @@ impl Engine {
             wish.deposit = Some(id);
         }
         Ok(())
+    }
+
+    /// Why nothing is deposited for a device now, if all its relays are waited for.
+    pub(super) fn why_waiting(&self, device: DeviceId) -> Option<(StepKind, String)> {
+        let now = self.core.now.mono;
+        let range = (device, DeviceId([0; 32]))..=(device, DeviceId([0xff; 32]));
+        let carriers = || self.carry.carriers.range(range.clone()).map(|(_, carrier)| carrier);
+        if carriers().any(|carrier| carrier.not_before <= now) {
+            return None;
+        }
+        carriers().find_map(|carrier| carrier.why.clone())
     }
 
     /// A carrier that waited may move again; bundles that could not be had are asked for again.

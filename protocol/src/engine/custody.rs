@@ -88,6 +88,7 @@ impl Engine {
     fn reached_relay(&mut self, handed: &Handed) {
         if let Some(carrier) = self.carry.carriers.get_mut(&(handed.device, handed.place.relay)) {
             carrier.attempts = 0;
+            carrier.why = None;
         }
     }
 
@@ -113,6 +114,7 @@ impl Engine {
         carrier.attempts = carrier.attempts.saturating_add(1);
         carrier.not_before = now.plus(pause).plus(jitter);
         let detail = format!("{}: {failure}", handed.place.relay.short());
+        carrier.why = Some((StepKind::RelayUnreachable, detail.clone()));
         self.note_step(handed.device, handed.seq, StepKind::RelayUnreachable, &detail)
     }
 
@@ -163,6 +165,7 @@ impl Engine {
         carrier.attempts = carrier.attempts.saturating_add(1);
         carrier.not_before = now.plus(pause).plus(jitter);
         let detail = format!("{}: {why}", handed.place.relay.short());
+        carrier.why = Some((StepKind::RelayRefused, detail.clone()));
         self.note_step(handed.device, handed.seq, StepKind::RelayRefused, &detail)
     }
 

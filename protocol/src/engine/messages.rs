@@ -177,7 +177,11 @@ impl Engine {
 
     fn deliver(&mut self, entry: EntryId, device: DeviceId, account: AccountId) -> Result<(), Fault> {
         let job = self.enqueue(device, account, JobBody::Entry(entry), limits::MESSAGE_TTL, None)?;
-        let step = Step { at: self.core.now.wall, what: StepKind::Queued, detail: String::new() };
+        let at = self.core.now.wall;
+        let mut steps = vec![Step { at, what: StepKind::Queued, detail: String::new() }];
+        if let Some((what, detail)) = self.why_waiting(device) {
+            steps.push(Step { at, what, detail });
+        }
         self.core.put(Delivery {
             entry,
             device,
@@ -185,7 +189,7 @@ impl Engine {
             rank: Rank::Queued,
             proof: None,
             job: Some(job),
-            steps: vec![step],
+            steps,
         });
         Ok(())
     }
