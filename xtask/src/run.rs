@@ -7,10 +7,11 @@ use crate::system::{self, Install};
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     system::ensure(&[system::CC], Install::Allowed)?;
-    Cmd::cargo("build --release --workspace --bin kith").run()?;
+    Cmd::cargo("build --release --workspace --bin kith --bin kith-relay").run()?;
     let kith = target_dir()?.join("release").join("kith");
     let mut command = std::process::Command::new(&kith);
-    command.arg("demo").args(args);
+    // until the desktop app exists the demo is what there is to run, whether it is asked for or not
+    command.arg("demo").args(args.iter().filter(|arg| *arg != "--demo"));
     replace(command)
 }
 

@@ -1,6 +1,9 @@
 //! `kith demo`: two nodes in one terminal meet, chat, part and meet again.
 //!
-//! Nothing in it is made up: both nodes are whole ones with a data folder, a socket and an encrypted link of their own.
+//! Nothing in it is made up: both nodes are whole ones with a data folder, a socket and an encrypted link of their own,
+//! and so is the relay, if its program is there.
+
+mod relay;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -96,14 +99,22 @@ impl Actor {
 async fn show(out: &Out, stage: &Stage) -> anyhow::Result<()> {
     let mut ana = Actor::new("Ana", &stage.0)?;
     let mut ben = Actor::new("Ben", &stage.0)?;
-    let played = Box::pin(play(out, &mut ana, &mut ben)).await;
+    let relay = match relay::program() {
+        Some(program) => Some(relay::Relay::start(&program, &stage.0.join("relay")).await?),
+        None => None,
+    };
+    let address = relay.as_ref().map(|relay| relay.address.clone());
+    let played = Box::pin(play(out, &mut ana, &mut ben, address)).await;
     // also after an error both stores are closed before their folder goes
     ana.go().await;
     ben.go().await;
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
     played
 }
 
-async fn play(out: &Out, ana: &mut Actor, ben: &mut Actor) -> anyhow::Result<()> {
+async fn play(out: &Out, ana: &mut Actor, ben: &mut Actor, relay: Option<String>) -> anyhow::Result<()> {
     say(out, "Ana and Ben, each with a node of their own on this machine. There is no server.")?;
     ana.come().await?;
     ben.come().await?;
@@ -147,14 +158,94 @@ async fn play(out: &Out, ana: &mut Actor, ben: &mut Actor) -> anyhow::Result<()>
     line.remark(&format!("{} after Ana’s start", span(began)))?;
     read(out, ben, ana, sent.id, line).await?;
     talk(out, ana, ben, "At nine. I see you wrote while I was away 👋").await?;
+    let sent = match relay {
+        Some(relay) => Box::pin(by_relay(out, ana, ben, &relay)).await?,
+        None => sent.id,
+    };
 
     title(out, "Where was it all the time? `kith status` tells of every message:")?;
-    journey(out, &ben.session()?.journey(sent.id).await?)?;
+    journey(out, &ben.session()?.journey(sent).await?)?;
     say(out, "")?;
     say(
         out,
         "Your turn: `kith init --name YOU`, `kith run`, `kith invite`; a friend types `kith accept LINK`.",
     )
+}
+
+/// They are never on-line together, and a relay carries what one writes to the other.
+async fn by_relay(out: &Out, ana: &mut Actor, ben: &mut Actor, relay: &str) -> anyhow::Result<EntryId> {
+    title(out, "Never on-line together")?;
+    for actor in [&*ana, &*ben] {
+        keep_mailbox(actor, relay).await?;
+    }
+    // told of each other's relay once something written after it has arrived
+    talk(out, ana, ben, "I have a relay now: it keeps sealed mail for me.").await?;
+    talk(out, ben, ana, "So have I.").await?;
+    ana.go().await;
+    step(
+        out,
+        "Ana’s node is off. Ben writes; the relay signs that it keeps it, without knowing who wrote what:",
+    )
+    .await?;
+    let mut events = ben.session()?.events(None).await?;
+    let mut line = Line::begin(out, ben, ana, "Can you read this?")?;
+    let sent = ben.session()?.send(ana.account, "Can you read this?".to_owned(), None, None).await?;
+    line.status(sent.status)?;
+    reach(ben, sent.id, Status::Sent, &mut events).await?;
+    line.status(Status::Sent)?;
+    line.end()?;
+    ben.go().await;
+    step(out, "Now Ben’s node is off, too. Ana’s comes back, and fetches it from the relay:").await?;
+    ana.come().await?;
+    arrive(ana, ben, sent.id).await?;
+    ana.session()?.mark_read(ben.account, Some(sent.id)).await?;
+    settle(ana).await?;
+    step(out, "She reads it and goes off. When Ben’s node is back, his tick is right:").await?;
+    ana.go().await;
+    ben.come().await?;
+    let mut events = ben.session()?.events(None).await?;
+    let mut line = Line::begin(out, ben, ana, "Can you read this?")?;
+    reach(ben, sent.id, Status::Read, &mut events).await?;
+    line.status(Status::Read)?;
+    line.end()?;
+    Ok(sent.id)
+}
+
+/// Has a mailbox opened at the relay, and waits until it is.
+async fn keep_mailbox(actor: &Actor, relay: &str) -> anyhow::Result<()> {
+    let session = actor.session()?;
+    session.add_relay(relay.to_owned(), None).await?;
+    look(&format!("{} has a mailbox", actor.name), async || {
+        Ok(session.relays().await?.iter().any(|relay| relay.named && relay.connected))
+    })
+    .await
+}
+
+/// Waits until a message is on somebody's disk.
+async fn arrive(at: &Actor, from: &Actor, id: EntryId) -> anyhow::Result<()> {
+    let session = at.session()?;
+    look(&format!("{}’s message arrives", from.name), async || Ok(session.message(id).await.is_ok())).await
+}
+
+/// Waits until nothing of somebody is on the way any more.
+async fn settle(actor: &Actor) -> anyhow::Result<()> {
+    let session = actor.session()?;
+    look(&format!("{}’s receipt is kept by the relay", actor.name), async || {
+        Ok(session.status().await?.queued == 0)
+    })
+    .await
+}
+
+/// Waits for a condition.
+async fn look(what: &str, holds: impl AsyncFn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let over = Instant::now() + PATIENCE;
+    while !holds().await? {
+        if Instant::now() >= over {
+            bail!("not within {} s: {what}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Waits until one of them is an accepted, connected contact of the other.
