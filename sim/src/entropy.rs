@@ -45,6 +45,8 @@ pub(crate) fn seed(seed: Option<u64>) {
             draws: 0,
         };
     });
+    // the thread's generator is made now, not in the turn of whichever host draws first
+    drop(rand::rng());
 }
 
 /// Whether this thread is seeded.

@@ -184,7 +184,9 @@ fn conclude(world: &World) -> Run {
     let met = world.friendships();
     let ledger = world.watch.ledger();
     let ratio = |part: u64, whole: u64| if whole == 0 { 1.0 } else { part as f64 / whole as f64 };
-    let visible = || ledger.stories.values().filter(|story| story.accepted.is_some() && story.visible);
+    let visible = || {
+        ledger.stories.values().filter(|story| story.accepted.is_some() && story.visible && !story.withdrawn)
+    };
     let accepted = visible().count() as u64;
     let mut arrivals = ledger.arrivals.clone();
     let mut latency = ledger.latency.clone();

@@ -20,6 +20,9 @@ pub(crate) struct Audit {
     pub(crate) checks: u64,
     /// One sentence for each broken promise, with the message concerned.
     pub(crate) broken: Vec<(String, Option<EntryId>)>,
+    /// Own messages whose stored rank says that they were delivered: a crash may have come
+    /// between that reaching the disk and anybody being told.
+    pub(crate) delivered: Vec<EntryId>,
 }
 
 impl Audit {
@@ -55,6 +58,9 @@ pub(crate) fn audit<'a>(
     for story in own {
         let rank = ranks.get(&story.entry);
         if story.author == host {
+            if rank.is_some_and(|rank| *rank >= Rank::Delivered) {
+                audit.delivered.push(story.entry);
+            }
             let id = story.entry.short();
             audit.expect(story.accepted.is_none() || rank.is_some(), Some(story.entry), || {
                 format!("message {id} was accepted and is gone from its author's store")
@@ -62,6 +68,8 @@ pub(crate) fn audit<'a>(
             audit.expect(rank.is_none_or(|rank| *rank >= story.rank), Some(story.entry), || {
                 format!("message {id} was shown as {:?} and is stored as {rank:?}", story.rank)
             });
+        } else if story.withdrawn {
+            // what is left of it may be a tombstone
         } else if story.shown.contains_key(&host)
             || (story.rank >= Rank::Delivered && story.to.contains(&host))
         {

@@ -106,6 +106,9 @@ pub struct Story {
     pub ticked: Option<u64>,
     /// A message people see, not a change of one.
     pub visible: bool,
+    /// Its author took it back. A recipient that did not have it yet gets a tombstone in its place, and what the author
+    /// is told from then on speaks of that.
+    pub withdrawn: bool,
     notes: Vec<Note>,
 }
 
@@ -122,6 +125,7 @@ impl Story {
             rank: Rank::Queued,
             ticked: None,
             visible,
+            withdrawn: false,
             notes: Vec::new(),
         }
     }
@@ -142,6 +146,7 @@ impl Story {
     /// It has reached everybody it is for.
     #[must_use]
     pub fn has_arrived(&self) -> bool {
-        self.to.iter().all(|host| self.shown.contains_key(host) || self.stored.contains(host))
+        self.withdrawn
+            || self.to.iter().all(|host| self.shown.contains_key(host) || self.stored.contains(host))
     }
 }

@@ -144,6 +144,11 @@ impl Watch {
                             story.note(now, host, None, Step::Written);
                             story
                         });
+                        if entry.deleted
+                            && let Some(story) = ledger.stories.get_mut(&entry.id)
+                        {
+                            story.withdrawn = true;
+                        }
                     } else if let Some(story) = ledger.stories.get_mut(&entry.id)
                         && story.stored.insert(host)
                     {
@@ -215,7 +220,7 @@ impl Watch {
                         story.ticked = Some(now);
                         ledger.ticks.add(now.saturating_sub(story.written));
                     }
-                    if !story.to.iter().any(|to| story.stored.contains(to)) {
+                    if !story.withdrawn && !story.to.iter().any(|to| story.stored.contains(to)) {
                         let what = format!("message {} is {rank:?}, but nobody has stored it", entry.short());
                         return broken(what, *entry);
                     }

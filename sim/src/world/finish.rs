@@ -20,7 +20,7 @@ impl World {
             .stories
             .values()
             .filter(|story| story.accepted.is_some())
-            .all(|story| story.has_arrived() && (story.ticked.is_some() || !story.visible))
+            .all(|story| story.has_arrived() && (story.ticked.is_some() || story.withdrawn || !story.visible))
     }
 
     /// Looks at the next store in turn.
@@ -67,7 +67,15 @@ impl World {
     }
 
     fn report(&self, host: u32, audit: Audit) {
-        self.watch.ledger().checks += audit.checks;
+        {
+            let mut ledger = self.watch.ledger();
+            ledger.checks += audit.checks;
+            for entry in &audit.delivered {
+                if let Some(story) = ledger.stories.get_mut(entry) {
+                    story.ticked.get_or_insert(self.now());
+                }
+            }
+        }
         for (what, entry) in audit.broken {
             self.watch.breach(host, entry, what);
         }
@@ -103,7 +111,8 @@ impl World {
     fn judge_losses(&self) {
         let stories: Vec<_> = {
             let ledger = self.watch.ledger();
-            let accepted = ledger.stories.values().filter(|story| story.accepted.is_some());
+            let accepted =
+                ledger.stories.values().filter(|story| story.accepted.is_some() && !story.withdrawn);
             accepted.map(|story| (story.entry, story.author, story.to.clone(), story.rank)).collect()
         };
         for (entry, author, to, _) in stories {
