@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
-use kith_network::{Environment, Keypair, Purpose, Transport};
+use kith_network::{Environment, Keypair, Purpose, Transport, WssCertificate};
 use kith_protocol::{Mono, Wall};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
@@ -16,6 +16,7 @@ pub struct Host {
     runtime: tokio::runtime::Handle,
     started: Instant,
     seed: Mutex<StdRng>,
+    certificate: WssCertificate,
 }
 
 impl Host {
@@ -27,7 +28,20 @@ impl Host {
     pub fn current() -> io::Result<Self> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let seed = StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
-        Ok(Self { runtime, started: Instant::now(), seed: Mutex::new(seed) })
+        Ok(Self {
+            runtime,
+            started: Instant::now(),
+            seed: Mutex::new(seed),
+            certificate: WssCertificate::default(),
+        })
+    }
+}
+
+impl Host {
+    /// The certificate of secure WebSocket addresses.
+    #[must_use]
+    pub const fn certificate(&self) -> &WssCertificate {
+        &self.certificate
     }
 }
 
@@ -58,7 +72,7 @@ impl Environment for Host {
     }
 
     fn transport(&self, identity: &Keypair, _purpose: Purpose) -> io::Result<Transport> {
-        kith_network::product_transport(identity)
+        kith_network::product_transport_with(identity, &self.certificate)
     }
 
     fn has_lan(&self) -> bool {

@@ -7,14 +7,14 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     StreamProtocol, autonat, connection_limits, gossipsub, identify, kad, mdns, memory_connection_limits,
-    ping, upnp,
+    ping, relay, upnp,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Circuits, Config, Role};
 use crate::directory::Store;
 use crate::environment::Environment;
 use crate::gate::Policy;
@@ -58,9 +58,10 @@ pub(crate) struct Behaviour {
     ping: ping::Behaviour,
     identify: identify::Behaviour,
     pub(crate) kad: kad::Behaviour<Store>,
-    pub(crate) gossip: Quiet<gossipsub::Behaviour<gossipsub::IdentityTransform, Topics>>,
-    autonat_client: Candidates,
+    pub(crate) gossip: Toggle<Quiet<gossipsub::Behaviour<gossipsub::IdentityTransform, Topics>>>,
+    autonat_client: Toggle<Candidates>,
     pub(crate) autonat_server: Toggle<autonat::v2::server::Behaviour<StdRng>>,
+    relay: Toggle<relay::Behaviour>,
     mdns: Toggle<mdns::tokio::Behaviour>,
     upnp: Toggle<upnp::tokio::Behaviour>,
 }
@@ -81,7 +82,13 @@ impl Behaviour {
         let local = public.to_peer_id();
         let limits = &config.limits;
         let max = u32::try_from(limits.connections.saturating_mul(2)).unwrap_or(u32::MAX);
-        let mdns = (config.mdns && environment.has_lan())
+        let person = config.role == Role::Person;
+        let gossip = person.then(gossip).transpose().map_err(BuildError)?;
+        let relay = match config.role {
+            Role::Relay(circuits) if circuits.reservations > 0 => Some(self::circuits(local, circuits)),
+            _ => None,
+        };
+        let mdns = (person && config.mdns && environment.has_lan())
             .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), local))
             .transpose()
             .unwrap_or_else(|error| {
@@ -109,11 +116,14 @@ impl Behaviour {
                     .with_cache_size(0),
             ),
             kad: kad(environment, config, local),
-            gossip: Quiet(gossip().map_err(BuildError)?),
-            autonat_client: Candidates::new(seeded(environment)),
+            gossip: gossip.map(Quiet).into(),
+            autonat_client: person.then(|| Candidates::new(seeded(environment))).into(),
             autonat_server: None.into(),
+            relay: relay.into(),
             mdns: mdns.into(),
-            upnp: (config.upnp && environment.has_lan()).then(upnp::tokio::Behaviour::default).into(),
+            upnp: (person && config.upnp && environment.has_lan())
+                .then(upnp::tokio::Behaviour::default)
+                .into(),
         })
     }
 
@@ -123,6 +133,22 @@ impl Behaviour {
             self.autonat_server = Some(autonat::v2::server::Behaviour::new(seeded(environment))).into();
         }
     }
+}
+
+/// The library's own limits of how often one peer and one address may ask stand.
+fn circuits(local: libp2p::PeerId, circuits: Circuits) -> relay::Behaviour {
+    let settings = relay::Config {
+        max_reservations: circuits.reservations,
+        max_circuits: circuits.circuits,
+        max_circuits_per_peer: circuits.per_peer,
+        max_circuit_duration: Duration::from_secs(circuits.seconds),
+        max_circuit_bytes: circuits.bytes,
+        ..relay::Config::default()
+    };
+    let mut behaviour = relay::Behaviour::new(local, settings);
+    // where it listens is on purpose, so nobody has to confirm it first
+    behaviour.set_status(Some(relay::Status::Enable));
+    behaviour
 }
 
 fn seeded(environment: &Arc<dyn Environment>) -> StdRng {

@@ -39,8 +39,42 @@ pub struct Options {
     pub mdns: bool,
     /// Ask the router to forward ports.
     pub upnp: bool,
+    /// What it does for others.
+    pub role: Role,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// What a node does for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// A person's node: everything, as far as it can be reached.
+    #[default]
+    Person,
+    /// A relay for many, lean on each connection: the directory, circuits and tests of reachability; no gossip, no
+    /// tests of its own reachability, no local network.
+    Relay(Circuits),
+}
+
+/// Circuits: connections between two others through this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circuits {
+    /// Nodes that may be reached through this one at a time; 0: no circuits at all.
+    pub reservations: usize,
+    /// Circuits at a time,
+    pub circuits: usize,
+    /// and of one node.
+    pub per_peer: usize,
+    /// Longest life of a circuit, in seconds.
+    pub seconds: u64,
+    /// Most bytes in each direction of a circuit.
+    pub bytes: u64,
+}
+
+impl Default for Circuits {
+    fn default() -> Self {
+        Self { reservations: 1024, circuits: 512, per_peer: 8, seconds: 30 * 60, bytes: 64 * 1024 * 1024 }
+    }
 }
 
 impl Options {
@@ -56,6 +90,7 @@ impl Options {
             serve: false,
             mdns: true,
             upnp: false,
+            role: Role::Person,
             limits: Limits::default(),
         }
     }
@@ -174,6 +209,7 @@ pub struct Config {
     pub(crate) serve: bool,
     pub(crate) mdns: bool,
     pub(crate) upnp: bool,
+    pub(crate) role: Role,
     pub(crate) limits: Limits,
 }
 
@@ -214,6 +250,7 @@ impl Config {
             serve: options.serve,
             mdns: options.mdns,
             upnp: options.upnp,
+            role: options.role,
             limits: options.limits,
         })
     }

@@ -113,6 +113,8 @@ pub struct Status {
     pub directory_peers: usize,
     /// Directory records stored here.
     pub directory_records: usize,
+    /// Bytes of frames that peers have not taken yet.
+    pub queued_bytes: usize,
     /// Bytes received in streams, before encryption.
     pub bytes_in: u64,
     /// Bytes sent in streams, before encryption.
@@ -139,4 +141,10 @@ pub struct Counters {
     pub records_rejected: u64,
     /// Dials to addresses out of scope.
     pub dials_filtered: u64,
+    /// Nodes that made themselves reachable through this one.
+    pub reservations: u64,
+    /// Circuits between two others that came about.
+    pub circuits: u64,
+    /// Reservations and circuits refused or failed.
+    pub circuits_refused: u64,
 }

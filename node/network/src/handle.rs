@@ -103,6 +103,13 @@ impl Network {
         self.links.send(link, frame)
     }
 
+    /// Bytes of frames that the peer of a link has not taken yet, and of all links together: who answers much to little
+    /// questions waits until they are small.
+    #[must_use]
+    pub fn queued(&self, link: LinkId) -> (usize, usize) {
+        (self.links.queued(link), self.links.bytes())
+    }
+
     /// Tries to get a link to a device: at these addresses and at those known from the local network, the directory
     /// and earlier connections, all at once. Ends with one `Connected` or one `DialFailed`; calls made meanwhile are
     /// joined, one for a linked device does nothing.

@@ -19,13 +19,15 @@ mod handle;
 mod link;
 mod start;
 mod task;
+mod tls;
 mod transport;
 
 pub use address::{Scope, device_of};
-pub use config::{Config, ConfigError, DEFAULT_LISTEN, Limits, Options};
+pub use config::{Circuits, Config, ConfigError, DEFAULT_LISTEN, Limits, Options, Role};
 pub use deposit::{Answered, DepositRequest, Deposits};
 pub use environment::{Environment, Keypair, Purpose, Transport};
 pub use event::{Counters, Event, Origin, Reachability, Status};
 pub use handle::{AddBootstrapError, Network, SendError, Stopped};
 pub use start::{StartError, start};
-pub use transport::product_transport;
+pub use tls::{CertificateError, WssCertificate};
+pub use transport::{product_transport, product_transport_with};

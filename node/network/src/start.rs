@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use crate::address;
 use crate::behaviour::{Behaviour, BuildError};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::environment::{Environment, Purpose};
 use crate::event::{Event, Status};
 use crate::gate::{Gate, Policy};
@@ -87,6 +87,13 @@ pub fn start(
     let settings = swarm::Config::with_executor(executor)
         .with_idle_connection_timeout(Duration::from_millis(config.limits.idle_timeout))
         .with_max_negotiating_inbound_streams(32);
+    // with thousands of connections these queues would be most of what each of them takes
+    let settings = match config.role {
+        Role::Person => settings,
+        Role::Relay(_) => settings
+            .with_per_connection_event_buffer_size(2)
+            .with_notify_handler_buffer_size(std::num::NonZeroUsize::MIN),
+    };
     let mut swarm = Swarm::new(transport, behaviour, peer_id, settings);
     let listeners = listen(&mut swarm, &config)?;
 
@@ -99,6 +106,7 @@ pub fn start(
         command_receiver,
         events,
         status_sender,
+        links.clone(),
     );
     environment.spawn("network", Box::pin(task.run()));
     Ok((Network { commands, links, status, environment, policy }, receiver))

@@ -13,6 +13,8 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, dns, noise, quic, tcp, websocket, yamux};
 
+use crate::tls::WssCertificate;
+
 /// Streams of one connection, all protocols together.
 const MAX_STREAMS: usize = 128;
 /// Unread bytes of one QUIC stream,
@@ -26,13 +28,26 @@ const QUIC_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Largest WebSocket message. The multiplexer above sends smaller ones.
 const WEBSOCKET_DATA: usize = 1024 * 1024;
 
-/// Builds the transport of a real node. Must be called on a tokio runtime with IO and time.
+/// Builds the transport of a real node without a certificate of its own. Must be called on a tokio runtime with IO and
+/// time.
+///
+/// # Errors
+/// What the system said about its name resolver, or about the key.
+pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    product_transport_with(identity, &WssCertificate::default())
+}
+
+/// Builds the transport of a real node, which listens on WSS addresses with this certificate. Must be called on a tokio
+/// runtime with IO and time.
 ///
 /// WebSocket is asked first and resolves names itself, because a resolver around it would hide the name from TLS.
 ///
 /// # Errors
 /// What the system said about its name resolver, or about the key.
-pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+pub fn product_transport_with(
+    identity: &Keypair,
+    certificate: &WssCertificate,
+) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let noise = || noise::Config::new(identity).map_err(io::Error::other);
     let yamux = || {
         let mut config = yamux::Config::default();
@@ -43,7 +58,8 @@ pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, Stream
 
     let mut websocket = websocket::Config::new(dns::tokio::Transport::system(tcp())?);
     websocket.set_max_data_size(WEBSOCKET_DATA);
-    let websocket = websocket
+    let websocket = certificate
+        .watched(websocket)
         .upgrade(Version::V1Lazy)
         .authenticate(noise()?)
         .multiplex(yamux())

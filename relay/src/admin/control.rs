@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::{Ask, mailbox};
 use crate::config::RelayConfig;
 use crate::folder::Folder;
+use crate::host::Host;
 use crate::order::MailboxView;
 use crate::relay::Relay;
 
@@ -28,24 +29,15 @@ pub struct Control {
     relay: Relay,
     folder: Folder,
     store: Arc<dyn MailboxStore>,
-    environment: Arc<dyn EnvironmentDebug>,
+    host: Arc<Host>,
     stop: Arc<Notify>,
 }
-
-/// An environment that can be shown.
-pub trait EnvironmentDebug: Environment + std::fmt::Debug {}
-impl<T: Environment + std::fmt::Debug> EnvironmentDebug for T {}
 
 impl Control {
     /// Over a relay that was started on this folder and store.
     #[must_use]
-    pub fn new(
-        relay: Relay,
-        folder: Folder,
-        store: Arc<dyn MailboxStore>,
-        environment: Arc<dyn EnvironmentDebug>,
-    ) -> Self {
-        Self { relay, folder, store, environment, stop: Arc::default() }
+    pub fn new(relay: Relay, folder: Folder, store: Arc<dyn MailboxStore>, host: Arc<Host>) -> Self {
+        Self { relay, folder, store, host, stop: Arc::default() }
     }
 
     /// Ends when somebody orders the relay to stop.
@@ -59,6 +51,7 @@ impl Control {
     /// One sentence.
     pub async fn reload(&self) -> Result<(), String> {
         let config = RelayConfig::read(&self.folder.config()).map_err(|error| error.to_string())?;
+        config.load_certificate(self.host.certificate()).map_err(|error| error.to_string())?;
         let policy = config.policy(self.folder.is_draining());
         self.relay.set(policy, config.rate).await.map_err(|error| error.to_string())
     }
@@ -116,9 +109,9 @@ impl Control {
             return Err(format!("a token opens 1 to {TOKEN_USES} mailboxes"));
         }
         let mut random = [0; 20];
-        self.environment.rng().fill_bytes(&mut random);
+        self.host.rng().fill_bytes(&mut random);
         let token = data_encoding::BASE32_NOPAD.encode(&random);
-        let now = self.environment.wall();
+        let now = self.host.wall();
         let expires = lifetime.map(|seconds| now.plus(seconds.saturating_mul(limits::SECOND)));
         let row =
             TokenRow { version: 0, label, created: now, uses_left: uses, used: 0, expires, revoked: false };

@@ -5,7 +5,7 @@ mod nearest;
 
 use std::path::Path;
 
-use kith_network::{Limits, Options};
+use kith_network::{Circuits, Limits, Options, Role, WssCertificate};
 use kith_protocol::crypto::envelope::SIZE_KINDS;
 use kith_protocol::mailbox::{Policy, Usage};
 use kith_protocol::secret::Secret32;
@@ -14,6 +14,7 @@ use kith_protocol::{DeviceId, limits};
 use kith_store::EngineKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::rate::Rates;
 use crate::relay::Settings;
@@ -133,6 +134,36 @@ pub struct RelayConfig {
     pub rate: Rates,
     /// Connections.
     pub connections: ConnectionsSection,
+    /// Circuits through this relay.
+    pub circuits: CircuitsSection,
+    /// Secure WebSocket.
+    pub websocket: WebsocketSection,
+}
+
+/// Circuits: connections between two others through this relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CircuitsSection {
+    /// Nodes that may be reached through this relay at a time; 0: no circuits at all.
+    pub reservations: usize,
+    /// Circuits at a time,
+    pub total: usize,
+    /// and of one node.
+    pub per_peer: usize,
+    /// Longest life of a circuit.
+    pub minutes: u64,
+    /// Most bytes in each direction of a circuit.
+    pub bytes: Bytes,
+}
+
+/// Secure WebSocket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebsocketSection {
+    /// The certificate chain in PEM form; empty: no `/wss` addresses.
+    pub certificate: String,
+    /// Its key in PEM form.
+    pub key: String,
 }
 
 /// Bounds of one mailbox.
@@ -217,6 +248,8 @@ impl Default for RelayConfig {
             store: StoreSection::default(),
             rate: Rates::default(),
             connections: ConnectionsSection::default(),
+            circuits: CircuitsSection::default(),
+            websocket: WebsocketSection::default(),
         }
     }
 }
@@ -253,6 +286,19 @@ impl Default for StoreSection {
 impl Default for ConnectionsSection {
     fn default() -> Self {
         Self { total: 20_000, per_network: 2_000, per_peer: 4, memory: Bytes(4 * 1024 * 1024 * 1024) }
+    }
+}
+
+impl Default for CircuitsSection {
+    fn default() -> Self {
+        let circuits = Circuits::default();
+        Self {
+            reservations: circuits.reservations,
+            total: circuits.circuits,
+            per_peer: circuits.per_peer,
+            minutes: circuits.seconds / 60,
+            bytes: Bytes(circuits.bytes),
+        }
     }
 }
 
@@ -320,6 +366,13 @@ impl RelayConfig {
         {
             return wrong("connections", "at least 1 is needed".into());
         }
+        let secure = self.listen.iter().any(|address| address.contains("/wss") || address.contains("/tls"));
+        if self.websocket.certificate.is_empty() != self.websocket.key.is_empty() {
+            return wrong("websocket", "a certificate needs its key, and a key its certificate".into());
+        }
+        if secure && self.websocket.certificate.is_empty() {
+            return wrong("websocket.certificate", "listening on a /wss address needs one".into());
+        }
         if !["error", "warn", "info", "debug"].contains(&self.log.as_str()) {
             return wrong("log", format!("{:?}; error, warn, info or debug is possible", self.log));
         }
@@ -361,6 +414,26 @@ impl RelayConfig {
         }
     }
 
+    /// Loads the certificate of secure WebSocket addresses, if one is set.
+    ///
+    /// # Errors
+    /// [`ConfigFileError`] naming the file.
+    pub fn load_certificate(&self, certificate: &WssCertificate) -> Result<(), ConfigFileError> {
+        let WebsocketSection { certificate: chain, key } = &self.websocket;
+        if chain.is_empty() {
+            return Ok(());
+        }
+        let read = |path: &String| {
+            std::fs::read(path).map_err(|source| ConfigFileError::Read { path: path.clone(), source })
+        };
+        let (chain_bytes, key_bytes) = (read(chain)?, Zeroizing::new(read(key)?));
+        certificate.set(&chain_bytes, &key_bytes).map_err(|error| ConfigFileError::Value {
+            path: chain.clone(),
+            key: "websocket",
+            reason: error.to_string(),
+        })
+    }
+
     /// What the relay is started with.
     #[must_use]
     pub fn settings(&self, key: Secret32, draining: bool) -> Settings {
@@ -372,6 +445,13 @@ impl RelayConfig {
         network.bootstrap.clone_from(&self.bootstrap);
         network.serve = true;
         network.mdns = false;
+        network.role = Role::Relay(Circuits {
+            reservations: self.circuits.reservations,
+            circuits: self.circuits.total,
+            per_peer: self.circuits.per_peer,
+            seconds: self.circuits.minutes.saturating_mul(60),
+            bytes: self.circuits.bytes.0,
+        });
         network.limits = Limits {
             connections: connections.total,
             connections_per_network: connections.per_network,

@@ -21,6 +21,15 @@ const READS: usize = 128;
 /// How often a group is decided again because another relay was faster.
 const TRIES: usize = 16;
 
+/// Bytes that may wait on a link before it is given more to read,
+const UNREAD: usize = 256 * 1024;
+/// and on all links together before only those with nothing waiting are.
+const UNREAD_TOTAL: usize = 256 * 1024 * 1024;
+
+const fn is_slow((link, total): (usize, usize)) -> bool {
+    link > UNREAD || (total > UNREAD_TOTAL && link > 0)
+}
+
 /// A decided job.
 struct Decided {
     job: WriteJob,
@@ -37,10 +46,13 @@ struct Work {
 }
 
 impl Driver {
-    /// Does what can be done together of what waits.
-    pub(super) async fn turn(&mut self, events: &mut mpsc::Receiver<Event>) {
+    /// Does what can be done together of what waits; `false` if there is nothing that can be done now.
+    pub(super) async fn turn(&mut self, events: &mut mpsc::Receiver<Event>) -> bool {
         self.turns = self.turns.wrapping_add(1);
-        let mut work = self.pick();
+        let (mut work, picked) = self.pick();
+        if work.reads.is_empty() && work.writes.is_empty() {
+            return picked;
+        }
         let mut group = Group::default();
         let mut damaged = HashSet::new();
         let keys: HashSet<RowKey> = work.writes.iter().flat_map(Mailbox::needs).collect();
@@ -49,15 +61,16 @@ impl Driver {
         self.serve_reads(reads).await;
         if let Err(error) = loaded {
             self.store_failure(&error);
-            return self.fail_all(work);
+            self.fail_all(work);
+            return true;
         }
-        if work.writes.is_empty() {
-            return;
+        if !work.writes.is_empty() {
+            self.write_group(work, group, damaged, events).await;
         }
-        self.write_group(work, group, damaged, events).await;
+        true
     }
 
-    fn pick(&mut self) -> Work {
+    fn pick(&mut self) -> (Work, bool) {
         let mut work = Work::default();
         work.writes.append(&mut self.carried);
         for (kind, reply) in self.operator.drain(..) {
@@ -72,9 +85,12 @@ impl Driver {
                 writing.insert(link, Kind::Open);
             }
         }
+        let network = self.network.clone();
         let picked = self.links.pick(|link, kind| {
             let before = writing.get(&link).copied();
             match (kind, before) {
+                // who does not take what was sent is not sent more
+                (Kind::Read, _) if is_slow(network.queued(link)) => false,
                 // in order: what follows an open waits for it, and a read for the writes before it
                 (_, Some(Kind::Open)) | (Kind::Read, Some(_)) => false,
                 (Kind::Read, None) => {
@@ -90,6 +106,7 @@ impl Driver {
                 }
             }
         });
+        let any = !picked.is_empty();
         for (link, request) in picked {
             let now = self.now();
             if matches!(request.ask, Ask::Open(_))
@@ -105,7 +122,7 @@ impl Driver {
                 Accepted::Nothing => {}
             }
         }
-        work
+        (work, any)
     }
 
     /// Reads rows into a group. Damaged ones are noted: what needs them cannot be decided.

@@ -29,6 +29,8 @@ use links::{Links, Taken};
 const MALFORMED: u32 = 8;
 /// How often load and time are looked at.
 const TICK: u64 = 1_000;
+/// How often those are looked at who do not take what was sent.
+const UNREAD: u64 = 20;
 /// How long a shutdown goes on answering what was asked before it.
 const DRAIN: u64 = 2_000;
 /// Least time after which devices come back after a shutdown,
@@ -109,8 +111,7 @@ impl Driver {
                 }
             }
             // upkeep has its turn also while there is always something to do
-            if self.has_work() {
-                self.turn(&mut events).await;
+            if self.has_work() && self.turn(&mut events).await {
                 if self.turns.is_multiple_of(16) {
                     self.upkeep(now).await;
                 }
@@ -136,7 +137,10 @@ impl Driver {
     ) -> bool {
         let deadline = self.mailbox.waits().next_deadline();
         let due = [Some(self.tick_due), Some(self.upkeep_due), deadline].into_iter().flatten().min();
-        let sleep = self.environment.sleep(due.map_or(TICK, |due| due.since(now)).max(1));
+        let pause = due.map_or(TICK, |due| due.since(now)).max(1);
+        // what is still to do waits for peers that do not take what was sent
+        let pause = if self.has_work() { pause.min(UNREAD) } else { pause };
+        let sleep = self.environment.sleep(pause);
         tokio::select! {
             event = events.recv() => match event {
                 Some(event) => self.event(event),

@@ -1,7 +1,7 @@
 //! A device at a relay: one link, numbered requests, replies as they come.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -39,6 +39,23 @@ pub struct Peer {
     /// Replies nobody asked for.
     pub unasked: Arc<Mutex<Vec<Answer>>>,
     reader: tokio::task::JoinHandle<()>,
+    deaf: Arc<AtomicBool>,
+}
+
+/// A link whose other end is not read.
+pub struct Deaf {
+    frames: mpsc::Sender<Bytes>,
+    _peer: Peer,
+}
+
+impl Deaf {
+    /// Sends; `false` if the link takes nothing more.
+    pub async fn push(&self, frame: Bytes) -> bool {
+        matches!(
+            tokio::time::timeout(std::time::Duration::from_millis(200), self.frames.send(frame)).await,
+            Ok(Ok(()))
+        )
+    }
 }
 
 pub fn keypair(seed: u64) -> Keypair {
@@ -130,8 +147,13 @@ impl Peer {
         let pending = Pending::default();
         let unasked = Arc::<Mutex<Vec<Answer>>>::default();
         let (of_reader, told) = (Arc::clone(&pending), Arc::clone(&unasked));
+        let deaf = Arc::<AtomicBool>::default();
+        let is_deaf = Arc::clone(&deaf);
         let reader = tokio::spawn(async move {
             while let Ok(frame) = next_frame(&mut theirs, &mut buffer).await {
+                if is_deaf.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
                 let Ok(Frame::RelayReply(reply)) = Frame::decode(&frame) else { panic!("not a reply") };
                 if reply.id == 0 {
                     told.lock().unwrap().push(reply.answer);
@@ -158,6 +180,7 @@ impl Peer {
             relay: relay_id(address),
             unasked,
             reader,
+            deaf,
         })
     }
 
@@ -168,6 +191,12 @@ impl Peer {
 
     pub async fn closed(&mut self) {
         tokio::time::timeout(CEILING, &mut self.reader).await.expect("the link stays").unwrap();
+    }
+
+    /// From now on nothing is read any more, but the link stays.
+    pub fn deafen(self) -> Deaf {
+        self.deaf.store(true, Ordering::SeqCst);
+        Deaf { frames: self.frames.clone(), _peer: self }
     }
 
     /// Sends bytes that may be no frame.

@@ -2,6 +2,7 @@
 //! frame does not travel through the Swarm's task.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -18,6 +19,8 @@ use crate::handle::SendError;
 #[derive(Clone)]
 pub(crate) struct Links {
     map: Arc<Mutex<HashMap<LinkId, Arc<Outgoing>>>>,
+    /// Bytes in all queues.
+    total: Arc<AtomicUsize>,
     max_frames: usize,
     max_bytes: usize,
 }
@@ -26,6 +29,7 @@ pub(crate) struct Links {
 pub(crate) struct Outgoing {
     queue: Mutex<Queue>,
     waker: AtomicWaker,
+    total: Arc<AtomicUsize>,
     max_frames: usize,
     max_bytes: usize,
 }
@@ -46,7 +50,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Links {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { map: Arc::default(), max_frames: limits.queue_frames, max_bytes: limits.queue_bytes }
+        Self {
+            map: Arc::default(),
+            total: Arc::default(),
+            max_frames: limits.queue_frames,
+            max_bytes: limits.queue_bytes,
+        }
     }
 
     pub(crate) fn send(&self, link: LinkId, frame: Bytes) -> Result<(), SendError> {
@@ -57,10 +66,21 @@ impl Links {
         outgoing.push(frame)
     }
 
+    /// Bytes that wait on a link; 0 if it is gone.
+    pub(crate) fn queued(&self, link: LinkId) -> usize {
+        lock(&self.map).get(&link).map_or(0, |outgoing| lock(&outgoing.queue).bytes)
+    }
+
+    /// Bytes that wait on all links.
+    pub(crate) fn bytes(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
     pub(super) fn insert(&self, link: LinkId) -> Arc<Outgoing> {
         let outgoing = Arc::new(Outgoing {
             queue: Mutex::default(),
             waker: AtomicWaker::new(),
+            total: Arc::clone(&self.total),
             max_frames: self.max_frames,
             max_bytes: self.max_bytes,
         });
@@ -74,6 +94,7 @@ impl Links {
             let mut queue = lock(&outgoing.queue);
             queue.closed = true;
             queue.frames.clear();
+            self.total.fetch_sub(queue.bytes, Ordering::Relaxed);
             queue.bytes = 0;
         }
     }
@@ -93,6 +114,7 @@ impl Outgoing {
                 Err(SendError::Overflow)
             } else {
                 queue.bytes += len;
+                self.total.fetch_add(len, Ordering::Relaxed);
                 queue.frames.push_back(frame);
                 Ok(())
             }
@@ -122,7 +144,9 @@ impl Outgoing {
     /// The connection has taken so many bytes.
     pub(super) fn written(&self, bytes: usize) {
         let mut queue = lock(&self.queue);
-        queue.bytes = queue.bytes.saturating_sub(bytes);
+        let written = bytes.min(queue.bytes);
+        queue.bytes -= written;
+        self.total.fetch_sub(written, Ordering::Relaxed);
     }
 }
 
@@ -165,8 +189,12 @@ mod tests {
         let mut buffer = BytesMut::new();
         outgoing.take_into(&mut buffer, 1000);
         assert_eq!((buffer.len(), lock(&outgoing.queue).bytes), (101, 101));
+        assert_eq!((links.queued(LinkId(1)), links.bytes()), (101, 101));
         outgoing.written(101);
-        assert_eq!(lock(&outgoing.queue).bytes, 0);
+        assert_eq!((links.queued(LinkId(1)), links.bytes()), (0, 0));
+        links.send(LinkId(1), Bytes::from(vec![0; 100])).unwrap();
+        links.remove(LinkId(1));
+        assert_eq!((links.queued(LinkId(1)), links.bytes()), (0, 0));
     }
 
     #[test]

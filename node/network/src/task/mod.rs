@@ -27,6 +27,7 @@ use crate::environment::Environment;
 use crate::event::{Event, Status};
 use crate::gate::{Network as Origin, Policy};
 use crate::handle::Command;
+use crate::link::Links;
 
 use book::Book;
 use dials::Dials;
@@ -91,6 +92,7 @@ pub(crate) struct Task {
     reach_changed: bool,
     told: Option<(Vec<String>, Vec<Address>)>,
     started: Mono,
+    queued: Links,
 }
 
 impl Task {
@@ -104,6 +106,7 @@ impl Task {
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
         status: watch::Sender<Status>,
+        queued: Links,
     ) -> Self {
         let reach = Reach::new(&config, listeners);
         let started = environment.mono();
@@ -125,6 +128,7 @@ impl Task {
             reach_changed: true,
             told: None,
             started,
+            queued,
             environment,
         };
         for address in config.external {
@@ -356,6 +360,7 @@ impl Task {
             directory_server,
             directory_peers,
             directory_records,
+            queued_bytes: self.queued.bytes(),
             bytes_in: self.policy.meter.received(),
             bytes_out: self.policy.meter.sent(),
             counters: self.policy.counters(),

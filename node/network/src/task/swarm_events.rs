@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kith_protocol::{Address, DeviceId, limits};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, autonat, gossipsub, identify, kad, mdns, ping};
+use libp2p::{Multiaddr, PeerId, autonat, gossipsub, identify, kad, mdns, ping, relay};
 use tracing::{debug, warn};
 
 use super::{Conn, Task, Waiting};
@@ -98,15 +98,29 @@ impl Task {
             BehaviourEvent::AutonatClient(event) => self.on_tested(&event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, .. }) => {
                 // No topic is joined, so this was not asked for and is not passed on.
-                self.swarm.behaviour_mut().gossip.0.report_message_validation_result(
-                    &message_id,
-                    &propagation_source,
-                    gossipsub::MessageAcceptance::Ignore,
-                );
+                if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
+                    gossip.0.report_message_validation_result(
+                        &message_id,
+                        &propagation_source,
+                        gossipsub::MessageAcceptance::Ignore,
+                    );
+                }
             }
+            BehaviourEvent::Relay(event) => self.on_circuit(&event),
             BehaviourEvent::Upnp(event) => debug!(?event, "router"),
             _ => {}
         }
+    }
+
+    fn on_circuit(&self, event: &relay::Event) {
+        self.policy.count(|counters| match event {
+            relay::Event::ReservationReqAccepted { renewed: false, .. } => counters.reservations += 1,
+            relay::Event::CircuitReqAccepted { .. } => counters.circuits += 1,
+            relay::Event::ReservationReqDenied { .. } | relay::Event::CircuitReqDenied { .. } => {
+                counters.circuits_refused += 1;
+            }
+            _ => {}
+        });
     }
 
     fn on_link(&mut self, event: LinkEvent) {

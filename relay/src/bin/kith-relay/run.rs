@@ -29,6 +29,7 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
     start_log(&config.log, args.verbose);
     let _lock = lock(folder)?;
     let host = Arc::new(Host::current()?);
+    config.load_certificate(host.certificate())?;
     let store = open_store(folder, &config).await?;
     let settings = config.settings(key, folder.is_draining());
     let relay = Relay::start(host.clone(), settings, Arc::clone(&store)).await?;
