@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use kith_protocol::Wall;
 use kith_protocol::secret::Secret32;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -43,13 +44,14 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
+    key: Option<PathBuf>,
 }
 
 impl Folder {
     /// Names a folder; nothing is touched.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), key: None }
     }
 
     /// The folder itself.
@@ -64,10 +66,16 @@ impl Folder {
         self.path.join("relay.toml")
     }
 
+    /// The same folder with its key elsewhere: a credential of systemd, for example.
+    #[must_use]
+    pub fn with_key(self, key: PathBuf) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
     /// The secret key.
     #[must_use]
     pub fn key(&self) -> PathBuf {
-        self.path.join("relay.key")
+        self.key.clone().unwrap_or_else(|| self.path.join("relay.key"))
     }
 
     /// The store.
@@ -80,6 +88,31 @@ impl Folder {
     #[must_use]
     pub fn admin(&self) -> PathBuf {
         self.path.join("admin.json")
+    }
+
+    fn backup_mark(&self) -> PathBuf {
+        self.path.join("last-backup")
+    }
+
+    /// When the last backup was made, if one was.
+    #[must_use]
+    pub fn last_backup(&self) -> Option<Wall> {
+        std::fs::read_to_string(self.backup_mark()).ok()?.trim().parse().ok().map(Wall)
+    }
+
+    /// Notes when a backup was made, in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`].
+    pub fn set_last_backup(&self, at: Wall) -> Result<(), FolderError> {
+        let path = self.backup_mark();
+        write_private(&path, format!("{}\n", at.0).as_bytes()).map_err(failed(&path))
+    }
+
+    /// Whether there is a relay here, wherever its key is.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.config().exists() || self.key().exists()
     }
 
     fn draining(&self) -> PathBuf {

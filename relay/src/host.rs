@@ -37,6 +37,25 @@ impl Host {
     }
 }
 
+/// Measures how long something takes, more finely than [`Environment::mono`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts one.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is where the system's clock comes in")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since its start.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 impl Host {
     /// The certificate of secure WebSocket addresses.
     #[must_use]

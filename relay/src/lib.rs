@@ -8,16 +8,26 @@
 #[cfg(feature = "cli")]
 pub mod admin;
 #[cfg(feature = "cli")]
+pub mod backup;
+#[cfg(feature = "cli")]
+pub mod check;
+#[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod count;
 mod counters;
 mod driver;
 #[cfg(feature = "cli")]
 pub mod folder;
 #[cfg(feature = "cli")]
 pub mod host;
+#[cfg(feature = "cli")]
+pub mod observed;
 mod order;
 mod rate;
 mod relay;
+#[cfg(feature = "cli")]
+pub mod web;
 
 pub use counters::{Counters, Snapshot};
 pub use order::{MailboxView, OrderError, Status, TokenView};

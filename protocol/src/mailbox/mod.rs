@@ -31,6 +31,7 @@ mod audit;
 mod batch;
 mod clock;
 mod deposit;
+mod derived;
 mod expire;
 mod owner;
 mod policy;
@@ -43,6 +44,7 @@ pub use access::Admission;
 pub use audit::{Audit, Fault};
 pub use batch::{Batch, Group, Stop};
 pub use clock::{BelievedTime, RelayClock};
+pub use derived::derived;
 pub use expire::{Due, Upkeep, UpkeepRead, bucket};
 pub use policy::{Load, Policy};
 pub use row::{

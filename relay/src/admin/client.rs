@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::{Ask, Entrance, Request, Response};
+use super::{Ask, Entrance, LINE, Request, Response, TAKEN};
 use crate::folder::Folder;
 
 /// How long the relay may take to take the call,
@@ -58,6 +58,33 @@ impl Client {
         self.entrance.pid
     }
 
+    /// Asks for a backup.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn backup(&self) -> Result<BackupStream, AdminError> {
+        let mut stream = BufReader::new(self.ask(Ask::Backup).await?);
+        let mut line = String::new();
+        let read = (&mut stream).take(LINE as u64).read_line(&mut line).await;
+        read.map_err(|error| AdminError::Broken(error.to_string()))?;
+        match serde_json::from_str(&line) {
+            Ok(Response::Done(_)) => Ok(BackupStream(stream)),
+            Ok(Response::Error(error)) => Err(AdminError::Refused(error)),
+            Err(error) => Err(AdminError::Broken(error.to_string())),
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<TcpStream, AdminError> {
+        let call = tokio::time::timeout(CALL, TcpStream::connect(self.entrance.address)).await;
+        let Ok(Ok(mut stream)) = call else { return Err(AdminError::NotRunning(self.folder.clone())) };
+        let request = Request { token: self.entrance.token.clone(), ask };
+        let mut line =
+            serde_json::to_string(&request).map_err(|error| AdminError::Broken(error.to_string()))?;
+        line.push('\n');
+        stream.write_all(line.as_bytes()).await.map_err(|error| AdminError::Broken(error.to_string()))?;
+        Ok(stream)
+    }
+
     /// Gives an order.
     ///
     /// # Errors
@@ -65,13 +92,7 @@ impl Client {
     pub async fn order(&self, ask: Ask) -> Result<Value, AdminError> {
         let broken = |error: io::Error| AdminError::Broken(error.to_string());
         let late = |_| AdminError::Broken("it took too long".into());
-        let call = tokio::time::timeout(CALL, TcpStream::connect(self.entrance.address)).await;
-        let Ok(Ok(mut stream)) = call else { return Err(AdminError::NotRunning(self.folder.clone())) };
-        let request = Request { token: self.entrance.token.clone(), ask };
-        let mut line =
-            serde_json::to_string(&request).map_err(|error| AdminError::Broken(error.to_string()))?;
-        line.push('\n');
-        stream.write_all(line.as_bytes()).await.map_err(broken)?;
+        let stream = self.ask(ask).await?;
         let mut answer = Vec::new();
         let mut limited = stream.take(ANSWER_LEN);
         tokio::time::timeout(ANSWER, limited.read_to_end(&mut answer))
@@ -83,5 +104,36 @@ impl Client {
             Ok(Response::Error(error)) => Err(AdminError::Refused(error)),
             Err(error) => Err(AdminError::Broken(error.to_string())),
         }
+    }
+}
+
+/// A backup under way.
+#[derive(Debug)]
+pub struct BackupStream(BufReader<TcpStream>);
+
+impl BackupStream {
+    /// Writes all of it to a file.
+    ///
+    /// # Errors
+    /// [`AdminError::Broken`] if the relay says nothing for ten minutes, or the file cannot be written.
+    pub async fn write_to(&mut self, file: &mut std::fs::File) -> Result<u64, AdminError> {
+        let broken = |error: io::Error| AdminError::Broken(error.to_string());
+        let mut buffer = vec![0; 256 * 1024];
+        let mut bytes = 0;
+        loop {
+            let read = tokio::time::timeout(ANSWER, self.0.read(&mut buffer)).await;
+            let read = read.map_err(|_| AdminError::Broken("it took too long".into()))?.map_err(broken)?;
+            let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { return Ok(bytes) };
+            io::Write::write_all(file, part).map_err(broken)?;
+            bytes += read as u64;
+        }
+    }
+
+    /// Says that the backup was checked and is safe.
+    ///
+    /// # Errors
+    /// [`AdminError::Broken`] if the relay is gone.
+    pub async fn taken(mut self) -> Result<(), AdminError> {
+        self.0.write_all(TAKEN).await.map_err(|error| AdminError::Broken(error.to_string()))
     }
 }

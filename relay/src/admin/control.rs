@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use kith_network::Environment;
 use kith_protocol::limits;
-use kith_protocol::mailbox::{Audit, TokenRow, token_key};
-use kith_store::mailbox::MailboxStore;
+use kith_protocol::mailbox::{TokenRow, token_key};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{Ask, mailbox};
+use crate::backup;
 use crate::config::RelayConfig;
 use crate::folder::Folder;
 use crate::host::Host;
+use crate::observed::ObservedStore;
 use crate::order::MailboxView;
 use crate::relay::Relay;
 
 /// Mailboxes listed at once.
 const PAGE: usize = 1_000;
-/// Rows counted at once.
-const SCAN: usize = 1_000;
 /// Tokens made with one order.
 const TOKEN_USES: u64 = 1_000_000;
 
@@ -28,21 +27,53 @@ const TOKEN_USES: u64 = 1_000_000;
 pub struct Control {
     relay: Relay,
     folder: Folder,
-    store: Arc<dyn MailboxStore>,
+    store: Arc<ObservedStore>,
     host: Arc<Host>,
+    config: Arc<watch::Sender<Arc<RelayConfig>>>,
     stop: Arc<Notify>,
 }
 
 impl Control {
     /// Over a relay that was started on this folder and store.
     #[must_use]
-    pub fn new(relay: Relay, folder: Folder, store: Arc<dyn MailboxStore>, host: Arc<Host>) -> Self {
-        Self { relay, folder, store, host, stop: Arc::default() }
+    pub fn new(
+        relay: Relay,
+        folder: Folder,
+        store: Arc<ObservedStore>,
+        host: Arc<Host>,
+        config: RelayConfig,
+    ) -> Self {
+        let config = Arc::new(watch::Sender::new(Arc::new(config)));
+        Self { relay, folder, store, host, config, stop: Arc::default() }
     }
 
     /// Ends when somebody orders the relay to stop.
     pub async fn stopped(&self) {
         self.stop.notified().await;
+    }
+
+    /// The configuration in force, also after it was read again.
+    #[must_use]
+    pub fn config(&self) -> watch::Receiver<Arc<RelayConfig>> {
+        self.config.subscribe()
+    }
+
+    /// Writes a backup of the running relay.
+    ///
+    /// # Errors
+    /// [`backup::BackupError`].
+    pub async fn backup(
+        &self,
+        to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
+    ) -> Result<backup::Summary, backup::BackupError> {
+        backup::write(&self.folder, &self.store, self.host.wall(), true, to).await
+    }
+
+    /// A backup is in safe hands.
+    pub fn backup_taken(&self, at: kith_protocol::Wall) {
+        if let Err(error) = self.folder.set_last_backup(at) {
+            tracing::warn!("the time of the backup was not noted: {error}");
+        }
     }
 
     /// Reads the configuration again; what is wrong with it changes nothing.
@@ -53,7 +84,9 @@ impl Control {
         let config = RelayConfig::read(&self.folder.config()).map_err(|error| error.to_string())?;
         config.load_certificate(self.host.certificate()).map_err(|error| error.to_string())?;
         let policy = config.policy(self.folder.is_draining());
-        self.relay.set(policy, config.rate).await.map_err(|error| error.to_string())
+        self.relay.set(policy, config.rate).await.map_err(|error| error.to_string())?;
+        self.config.send_replace(Arc::new(config));
+        Ok(())
     }
 
     /// Carries an order out.
@@ -94,6 +127,8 @@ impl Control {
             Ask::ConfirmClock => self.relay.confirm_clock().await.map(|()| json!({})).map_err(text),
             Ask::Reload => self.reload().await.map(|()| json!({})),
             Ask::Audit => self.audit().await,
+            // a backup is a stream, and has its own way
+            Ask::Backup => Err("a backup cannot be answered in one line".into()),
             Ask::Stop => {
                 self.stop.notify_one();
                 Ok(json!({}))
@@ -146,30 +181,11 @@ impl Control {
     }
 
     async fn count(&self) -> Result<Value, String> {
-        let text = |error: kith_store::mailbox::MailboxStoreError| error.to_string();
-        let mut audit = Audit::default();
-        let mut faults = Vec::new();
-        let mut after = Vec::new();
-        loop {
-            let page = self.store.scan(after, SCAN).await.map_err(text)?;
-            for (key, row) in &page.rows {
-                audit.row(key, row);
-            }
-            faults.extend(page.damaged);
-            match page.next {
-                Some(next) => after = next,
-                None => break,
-            }
-        }
-        let state = self.store.state().await.map_err(text)?;
-        let (totals, found) = audit.finish(state.totals);
-        faults.extend(found.into_iter().map(|fault| match fault.mailbox {
-            Some(mailbox) => format!("mailbox {mailbox}: {}", fault.what),
-            None => fault.what,
-        }));
+        let counted = crate::count::count(self.store.as_ref()).await.map_err(|error| error.to_string())?;
+        let totals = counted.totals;
         Ok(json!({
             "mailboxes": totals.mailboxes, "envelopes": totals.envelopes, "bytes": totals.bytes,
-            "tombstones": totals.tombstones, "rights": totals.rights, "faults": faults,
+            "tombstones": totals.tombstones, "rights": totals.rights, "faults": counted.faults,
         }))
     }
 }

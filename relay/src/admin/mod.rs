@@ -8,10 +8,12 @@ mod server;
 use kith_protocol::MailboxId;
 use serde::{Deserialize, Serialize};
 
-pub use client::{AdminError, Client};
+pub use client::{AdminError, BackupStream, Client};
 pub use control::Control;
 pub use server::{AdminServer, serve};
 
+/// What comes back once a backup is in safe hands.
+const TAKEN: &[u8; 6] = b"taken\n";
 /// Longest line.
 const LINE: usize = 1024 * 1024;
 
@@ -80,6 +82,8 @@ pub enum Ask {
     Reload,
     /// Whether what is counted is what is there.
     Audit,
+    /// Send a backup: after one line of answer its bytes; once they are stored safely, one line comes back.
+    Backup,
     /// End.
     Stop,
 }

@@ -8,15 +8,18 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use kith_network::Environment;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
-use super::{Control, Entrance, LINE, Request, Response};
+use super::{Ask, Control, Entrance, LINE, Request, Response, TAKEN};
 use crate::folder::{Folder, write_private};
 
 /// Commands served at a time.
 const SERVED: usize = 8;
+/// How long a command may take to check a backup it was given.
+const TAKING: Duration = Duration::from_secs(3_600);
 /// How long a command may take to say what it wants.
 const ASKING: Duration = Duration::from_secs(10);
 
@@ -90,6 +93,9 @@ async fn one(stream: TcpStream, control: &Control, token: &str) -> io::Result<()
     let mut reader = BufReader::new(read.take(LINE as u64));
     tokio::time::timeout(ASKING, reader.read_line(&mut line)).await??;
     let response = match serde_json::from_str::<Request>(&line) {
+        Ok(Request { token: given, ask: Ask::Backup }) if same(&given, token) => {
+            return backup(reader.into_inner(), &mut write, control).await;
+        }
         Ok(request) if same(&request.token, token) => {
             let name = format!("{:?}", request.ask);
             let done = control.carry_out(request.ask).await;
@@ -107,6 +113,31 @@ async fn one(stream: TcpStream, control: &Control, token: &str) -> io::Result<()
     text.push('\n');
     write.write_all(text.as_bytes()).await?;
     write.shutdown().await
+}
+
+/// One line, then the backup, until the stream ends; then the other side says that it has it.
+async fn backup(
+    mut read: tokio::io::Take<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    control: &Control,
+) -> io::Result<()> {
+    let mut line = serde_json::to_string(&Response::Done(serde_json::json!({ "stream": "backup" })))?;
+    line.push('\n');
+    write.write_all(line.as_bytes()).await?;
+    let made = control.backup(write).await;
+    write.shutdown().await?;
+    match made {
+        Ok(summary) => {
+            let mut taken = [0; TAKEN.len()];
+            tokio::time::timeout(TAKING, read.read_exact(&mut taken)).await??;
+            if taken == *TAKEN {
+                control.backup_taken(summary.made);
+                info!(bytes = summary.bytes, damaged = summary.damaged.len(), "a backup was made");
+            }
+        }
+        Err(error) => warn!("no backup was made: {error}"),
+    }
+    Ok(())
 }
 
 /// Takes the same time for every wrong token of the right length.

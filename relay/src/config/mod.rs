@@ -2,6 +2,7 @@
 
 mod bytes;
 mod nearest;
+mod show;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::rate::Rates;
 use crate::relay::Settings;
 pub use bytes::Bytes;
 use nearest::nearest;
+pub use show::{OperatorSection, WebSection};
 
 /// What `init` writes.
 pub const TEMPLATE: &str = include_str!("template.toml");
@@ -124,6 +126,12 @@ pub struct RelayConfig {
     pub bootstrap: Vec<String>,
     /// `error`, `warn`, `info` or `debug`.
     pub log: String,
+    /// `text` or `json`.
+    pub log_format: String,
+    /// Who runs it.
+    pub operator: OperatorSection,
+    /// Where metrics, health and the status page are.
+    pub web: WebSection,
     /// One mailbox.
     pub mailbox: MailboxSection,
     /// All of them.
@@ -243,6 +251,9 @@ impl Default for RelayConfig {
             external: Vec::new(),
             bootstrap: Vec::new(),
             log: "info".into(),
+            log_format: "text".into(),
+            operator: OperatorSection::default(),
+            web: WebSection::default(),
             mailbox: MailboxSection::default(),
             total: TotalSection::default(),
             store: StoreSection::default(),
@@ -375,6 +386,12 @@ impl RelayConfig {
         }
         if !["error", "warn", "info", "debug"].contains(&self.log.as_str()) {
             return wrong("log", format!("{:?}; error, warn, info or debug is possible", self.log));
+        }
+        if !["text", "json"].contains(&self.log_format.as_str()) {
+            return wrong("log_format", format!("{:?}; text or json is possible", self.log_format));
+        }
+        if let Some((key, reason)) = self.web.wrong().or_else(|| self.operator.wrong()) {
+            return wrong(key, reason);
         }
         if let Some(peer) = self.allow.iter().find(|peer| kith_network::device_of(peer).is_none()) {
             return wrong("allow", format!("{peer:?} is not the peer id of a device"));

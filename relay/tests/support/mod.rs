@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests and benches only")]
 #![allow(missing_debug_implementations, reason = "tests and benches only")]
 
+pub mod http;
 pub mod peer;
 pub mod process;
 #[path = "../../../node/network/tests/support/raw.rs"]

@@ -1,8 +1,9 @@
 //! A `kith-relay` process on a folder of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,6 +17,10 @@ pub struct Process {
     child: Option<Child>,
     pub addresses: Vec<String>,
     pub peer_id: String,
+    /// Where metrics and the status page are, and the page for everybody.
+    pub web: String,
+    pub page: String,
+    log: Arc<Mutex<String>>,
     /// Set for the process.
     pub env: Vec<(String, String)>,
 }
@@ -37,6 +42,9 @@ impl Process {
             child: None,
             addresses: Vec::new(),
             peer_id: String::new(),
+            web: String::new(),
+            page: String::new(),
+            log: Arc::default(),
             env: Vec::new(),
         };
         process.configure(config);
@@ -51,6 +59,9 @@ impl Process {
             child: None,
             addresses: Vec::new(),
             peer_id: String::new(),
+            web: String::new(),
+            page: String::new(),
+            log: Arc::default(),
             env: Vec::new(),
         }
     }
@@ -59,7 +70,9 @@ impl Process {
         // a free disk is not what these tests are about
         let listen = "listen = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0/ws\"]";
         let reserve = "[total]\nreserve = \"16 MiB\"";
-        std::fs::write(self.folder.join("relay.toml"), format!("{listen}\n{config}\n{reserve}\n")).unwrap();
+        let web = if config.contains("[web]") { "" } else { "[web]\nlisten = \"127.0.0.1:0\"\n" };
+        let text = format!("{listen}\n{config}\n{reserve}\n{web}");
+        std::fs::write(self.folder.join("relay.toml"), text).unwrap();
     }
 
     /// A relay that runs and asks nobody to be slow.
@@ -75,9 +88,18 @@ impl Process {
             .arg(&self.folder)
             .envs(self.env.iter().cloned())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let (mut errors, log) = (child.stderr.take().unwrap(), Arc::clone(&self.log));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = errors.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                eprint!("{text}");
+                log.lock().unwrap().push_str(&text);
+            }
+        });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("the relay ended before it listened").unwrap();
         let event: Value = serde_json::from_str(&line).unwrap();
@@ -85,8 +107,15 @@ impl Process {
         self.peer_id = event["peer_id"].as_str().unwrap().into();
         self.addresses =
             event["addresses"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().into()).collect();
+        self.web = event["web"].as_str().unwrap_or_default().into();
+        self.page = event["page"].as_str().unwrap_or_default().into();
         std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);
+    }
+
+    /// What it wrote to standard error.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// The first address of a kind.

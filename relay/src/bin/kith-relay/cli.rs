@@ -16,6 +16,9 @@ pub(crate) struct Cli {
     /// The relay's folder; KITH_RELAY_DATA, or else kith-relay in the data folder of this user
     #[arg(long, global = true, value_name = "DIR", env = "KITH_RELAY_DATA")]
     data: Option<PathBuf>,
+    /// The relay's key, if it is not in its folder; as a credential of systemd it is found without this
+    #[arg(long, global = true, value_name = "FILE", env = "KITH_RELAY_KEY")]
+    key: Option<PathBuf>,
     /// One JSON object on each line of standard output
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -29,6 +32,11 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Run it
     Run(RunArgs),
+    /// Look whether configuration and host are fit for a relay; says what to do where they are not
+    #[command(
+        after_help = "Exit codes: 0 fit (there may be advice), 1 something must be changed, 2 wrong usage, 3 advice, with --strict"
+    )]
+    Check(CheckArgs),
     /// How the running relay does
     Status,
     /// Look at mailboxes, block or remove them
@@ -49,6 +57,10 @@ pub(crate) enum Command {
     Reload,
     /// Count everything that is stored and compare
     Audit,
+    /// Write everything, with the key, into one file; the relay may run
+    Backup(BackupArgs),
+    /// Make a relay from a backup, in a new folder
+    Restore(RestoreArgs),
     /// End the running relay
     Stop,
 }
@@ -61,6 +73,34 @@ pub(crate) struct InitArgs {
     /// An address at which others reach the relay, for example /dns4/relay.example.org/tcp/4190
     #[arg(long, value_name = "ADDR")]
     pub(crate) external: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// End with 3 if there is advice
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Also count everything that is stored; the relay must not run
+    #[arg(long)]
+    pub(crate) store: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file, which must not exist yet
+    pub(crate) file: PathBuf,
+    /// Only check a backup that was made before
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// The relay was stopped before the backup and never ran since: nothing was promised that is not in it
+    #[arg(long)]
+    pub(crate) moved: bool,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +166,18 @@ pub(crate) enum TokenCommand {
 
 impl Cli {
     pub(crate) fn folder(&self) -> anyhow::Result<Folder> {
+        let folder = self.data_folder()?;
+        // systemd puts credentials where only the service can read them
+        let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map(|folder| PathBuf::from(folder).join("relay.key"))
+            .filter(|path| path.is_file());
+        Ok(match self.key.clone().or(credential) {
+            Some(key) => folder.with_key(key),
+            None => folder,
+        })
+    }
+
+    fn data_folder(&self) -> anyhow::Result<Folder> {
         if let Some(path) = &self.data {
             anyhow::ensure!(!path.as_os_str().is_empty(), "--data needs the name of a folder");
             return Ok(Folder::new(path));

@@ -63,10 +63,15 @@ fn configured(template: &str, args: &InitArgs) -> String {
         format!("[{}]", quoted.join(", "))
     };
     let mut text = String::new();
+    // sections have keys of the same names
+    let mut in_section = false;
     for line in template.lines() {
+        in_section |= line.starts_with('[');
         let line = match line.split_once(" = ") {
-            Some(("#listen", _)) if !args.listen.is_empty() => format!("listen = {}", list(&args.listen)),
-            Some(("#external", _)) if !args.external.is_empty() => {
+            Some(("#listen", _)) if !in_section && !args.listen.is_empty() => {
+                format!("listen = {}", list(&args.listen))
+            }
+            Some(("#external", _)) if !in_section && !args.external.is_empty() => {
                 format!("external = {}", list(&args.external))
             }
             _ => line.to_owned(),

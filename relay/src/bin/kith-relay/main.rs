@@ -1,10 +1,13 @@
 //! `kith-relay`: keeps sealed envelopes for devices that are away.
 
+mod backup;
+mod check;
 mod cli;
 mod init;
 mod orders;
 mod out;
 mod run;
+mod store;
 
 use std::process::ExitCode;
 
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(perform(cli, &out));
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             out::complain(&error);
             ExitCode::FAILURE
@@ -45,11 +48,16 @@ fn main() -> ExitCode {
     }
 }
 
-async fn perform(cli: Cli, out: &Out) -> anyhow::Result<()> {
+/// The exit code of a command that did what it should.
+async fn perform(cli: Cli, out: &Out) -> anyhow::Result<u8> {
     let folder = cli.folder()?;
     match cli.command {
-        Command::Init(args) => init::perform(&folder, out, &args),
-        Command::Run(args) => Box::pin(run::perform(&folder, out, &args)).await,
-        other => orders::perform(&folder, out, other).await,
+        Command::Init(args) => init::perform(&folder, out, &args)?,
+        Command::Run(args) => Box::pin(run::perform(&folder, out, &args)).await?,
+        Command::Check(args) => return Box::pin(check::perform(&folder, out, &args)).await,
+        Command::Backup(args) => Box::pin(backup::backup(&folder, out, &args)).await?,
+        Command::Restore(args) => Box::pin(backup::restore(&folder, out, &args)).await?,
+        other => orders::perform(&folder, out, other).await?,
     }
+    Ok(0)
 }

@@ -11,10 +11,14 @@ use crate::out::Out;
 const DAY: u64 = 86_400;
 
 pub(crate) async fn perform(folder: &Folder, out: &Out, command: Command) -> anyhow::Result<()> {
-    folder.read_key()?;
+    if !folder.is_made() {
+        folder.read_key()?;
+    }
     let ask = match command {
-        // these two are performed elsewhere
-        Command::Init(_) | Command::Run(_) => return Ok(()),
+        // these are performed elsewhere
+        Command::Init(_) | Command::Run(_) | Command::Check(_) | Command::Backup(_) | Command::Restore(_) => {
+            return Ok(());
+        }
         Command::Status => Ask::Status,
         Command::Mailbox(MailboxCommand::List { after, limit }) => Ask::MailboxList { after, max: limit },
         Command::Mailbox(MailboxCommand::Inspect { id }) => Ask::MailboxInspect { mailbox: id },

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kith_relay::admin::{self, Client, Control};
+use kith_relay::admin::{self, Control};
 use kith_relay::config::RelayConfig;
 use kith_relay::folder::Folder;
 use kith_relay::host::Host;
+use kith_relay::observed::ObservedStore;
+use kith_relay::web::{Shows, Source, Web};
 use kith_relay::{Relay, Status};
-use kith_store::mailbox::{KvConfig, KvStore, MailboxStore};
-use kith_store::{DataLock, LockError};
+use kith_store::mailbox::MailboxStore;
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::RunArgs;
 use crate::out::Out;
+use crate::store::{lock, open_store};
 
 /// How long the network may take to listen.
 const LISTENING: Duration = Duration::from_secs(10);
@@ -26,20 +28,26 @@ const ENDING: Duration = Duration::from_secs(4);
 pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyhow::Result<()> {
     let key = folder.read_key()?;
     let config = RelayConfig::read(&folder.config())?;
-    start_log(&config.log, args.verbose);
+    start_log(&config.log, &config.log_format, args.verbose);
+    raise_open_files();
     let _lock = lock(folder)?;
     let host = Arc::new(Host::current()?);
     config.load_certificate(host.certificate())?;
-    let store = open_store(folder, &config).await?;
+    let store = Arc::new(ObservedStore::new(open_store(folder, &config).await?));
     let settings = config.settings(key, folder.is_draining());
-    let relay = Relay::start(host.clone(), settings, Arc::clone(&store)).await?;
-    let control = Control::new(relay.clone(), folder.clone(), store, host.clone());
-    let server = admin::serve(control.clone(), folder.clone(), host)
+    let relay = Relay::start(host.clone(), settings, Arc::clone(&store) as Arc<dyn MailboxStore>).await?;
+    let control =
+        Control::new(relay.clone(), folder.clone(), Arc::clone(&store), host.clone(), config.clone());
+    let server = admin::serve(control.clone(), folder.clone(), host.clone())
         .await
         .context("the admin channel cannot be opened on a loopback address")?;
     let status = listening(&relay).await?;
-    tell(out, &status)?;
+    let source =
+        Source::new(relay.clone(), host.clone(), folder.clone(), store.latencies(), control.config());
+    let web = open_web(&config, &host, &Arc::new(source)).await;
     let mut signals = Signals::new()?;
+    tell(out, &status, &web)?;
+    notify("READY=1");
     loop {
         tokio::select! {
             () = control.stopped() => break,
@@ -47,12 +55,14 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
                 Signal::End => break,
                 Signal::Reload => match control.reload().await {
                     Ok(()) => info!("the configuration was read again"),
-                    Err(error) => warn!("the configuration was not taken: {error}"),
+                    Err(error) => warn!("the configuration was not taken, the one before is in force: {error}"),
                 },
             },
         }
     }
     info!("ending");
+    notify("STOPPING=1");
+    web.stop();
     server.stop();
     if tokio::time::timeout(ENDING, relay.shutdown()).await.is_err() {
         warn!("the end took too long; what was acknowledged is safe");
@@ -61,38 +71,6 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
         out.json(&json!({ "event": "stopped" }))?;
     }
     Ok(())
-}
-
-fn lock(folder: &Folder) -> anyhow::Result<DataLock> {
-    match DataLock::acquire(folder.path()) {
-        Err(error @ LockError::Held { .. }) => match Client::new(folder) {
-            Ok(client) => bail!(
-                "a relay is running on {} already (process {}); `kith-relay stop` ends it",
-                folder.path().display(),
-                client.pid()
-            ),
-            Err(_) => Err(error.into()),
-        },
-        other => Ok(other?),
-    }
-}
-
-async fn open_store(folder: &Folder, config: &RelayConfig) -> anyhow::Result<Arc<dyn MailboxStore>> {
-    let engine = config.store.kind.engine();
-    let config = KvConfig {
-        engine,
-        folder: folder.store(),
-        cache_bytes: config.store.cache.0,
-        min_free: config.total.reserve.0 / 8,
-    };
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    // an engine may repair itself for a while, and must not hold up the runtime
-    std::thread::Builder::new().name("open-store".into()).spawn(move || {
-        // nobody waits any more: fine
-        let _ = sender.send(KvStore::open(config));
-    })?;
-    let store = receiver.await.context("the store stopped while it was opened")?;
-    Ok(Arc::new(store.with_context(|| format!("the store in {}", folder.store().display()))?))
 }
 
 /// Waits until it listens.
@@ -113,20 +91,69 @@ async fn listening(relay: &Relay) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-fn tell(out: &Out, status: &Status) -> anyhow::Result<()> {
+/// Opens what is to be shown. A relay whose page cannot be opened still keeps messages, so that is no reason to end.
+async fn open_web(config: &RelayConfig, host: &Arc<Host>, source: &Arc<Source>) -> Web {
+    let mut web = Web::default();
+    for (address, shows, key) in
+        [(&config.web.listen, Shows::All, "web.listen"), (&config.web.page, Shows::Page, "web.page")]
+    {
+        if address.is_empty() {
+            continue;
+        }
+        if let Err(error) = web.open(host, address, shows, source).await {
+            error!("{key}: nothing is shown there: {error}; set another address and start again");
+        }
+    }
+    web
+}
+
+/// Connections are files, and the soft limit is meant for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            warn!("the limit of open files stays as it is: {error}");
+        }
+    }
+}
+
+/// Tells the service manager, if there is one that wants to know.
+fn notify(state: &str) {
+    #[cfg(unix)]
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
+        let sent = std::os::unix::net::UnixDatagram::unbound()
+            .and_then(|socket| socket.send_to(state.as_bytes(), std::path::Path::new(&path)));
+        if let Err(error) = sent {
+            warn!("the service manager was not told: {error}");
+        }
+    }
+}
+
+fn tell(out: &Out, status: &Status, web: &Web) -> anyhow::Result<()> {
+    let shown = |shows| web.address(shows).map(|address| format!("http://{address}"));
+    let (all, page) = (shown(Shows::All), shown(Shows::Page));
     if out.json {
         let addresses = &status.addresses;
-        out.json(&json!({ "event": "listening", "peer_id": status.peer_id, "addresses": addresses }))?;
+        out.json(&json!({
+            "event": "listening", "peer_id": status.peer_id, "addresses": addresses, "web": all, "page": page,
+        }))?;
         return Ok(());
     }
     out.line(&format!("The relay {} is on-line ({}).", status.peer_id, status.mode))?;
     for address in &status.addresses {
         out.line(&format!("  {address}"))?;
     }
+    for (what, address) in [("Status page, metrics", all), ("Status page", page)] {
+        if let Some(address) = address {
+            out.line(&format!("{what}: {address}"))?;
+        }
+    }
     Ok(())
 }
 
-fn start_log(level: &str, verbose: u8) {
+fn start_log(level: &str, format: &str, verbose: u8) {
     let ours = match (verbose, level) {
         (0, level) => level,
         (1, _) => "debug",
@@ -143,7 +170,7 @@ fn start_log(level: &str, verbose: u8) {
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // only a second subscriber can fail here, and there is one
-    let _ = log.try_init();
+    let _ = if format == "json" { log.json().flatten_event(true).try_init() } else { log.try_init() };
 }
 
 enum Signal {
