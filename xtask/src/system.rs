@@ -21,6 +21,12 @@ pub(crate) const NODE: Need =
     Need { program: "node", packages: &["nodejs"], why: "a js-libp2p peer is tested" };
 pub(crate) const NPM: Need = Need { program: "npm", packages: &["npm"], why: "it installs js-libp2p" };
 
+pub(crate) const CHROMIUM: Need = Need {
+    program: "chromium",
+    packages: &["chromium", "fonts-dejavu-core"],
+    why: "it reads the relay's status page",
+};
+
 /// Whether what is missing may be installed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Install {

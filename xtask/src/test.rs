@@ -40,7 +40,8 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     });
     steps.step("pure core", "cargo tree -p kith-protocol -e normal", pure_core);
     let js = js_peer(&mut steps, install);
-    tests(&mut steps, js);
+    let chromium = chromium(&mut steps, install);
+    tests(&mut steps, js, chromium);
     steps.run("doc tests", &Cmd::cargo("test --workspace --doc --quiet"));
     steps.run(
         "documentation",
@@ -57,8 +58,8 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     steps.finish()
 }
 
-fn tests(steps: &mut Steps, js: bool) {
-    let required = if js { "1" } else { "0" };
+fn tests(steps: &mut Steps, js: bool, chromium: bool) {
+    let required = |there: bool| if there { "1" } else { "0" };
     // The whole-system tests start the `kith` and `kith-relay` programs, which a test build does not always make.
     steps.run("build", &Cmd::cargo("build --workspace --bin kith --bin kith-relay --quiet"));
     let cmd = if tools::has_nextest() {
@@ -66,7 +67,16 @@ fn tests(steps: &mut Steps, js: bool) {
     } else {
         Cmd::cargo("test --workspace --lib --bins --tests --examples --quiet")
     };
-    steps.run("tests", &cmd.env("KITH_TEST_JS", required));
+    steps.run("tests", &cmd.env("KITH_TEST_JS", required(js)).env("KITH_TEST_CHROMIUM", required(chromium)));
+}
+
+/// Makes a browser ready; false if there is none.
+fn chromium(steps: &mut Steps, install: Install) -> bool {
+    let there = system::ensure(&[system::CHROMIUM], install);
+    if let Err(error) = &there {
+        steps.leave_out("status page in Chromium", &format!("{error:#}"));
+    }
+    there.is_ok()
 }
 
 /// Makes the js-libp2p peer ready; false if it cannot be run here.

@@ -12,7 +12,7 @@ const PROGRAM: u64 = 64 * 1024 * 1024;
 pub(super) fn check(subject: &Subject<'_>, config: &RelayConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some((limit, whose)) = open_files(subject) {
-        findings.push(files(limit, whose, config.connections.total));
+        findings.push(files(limit, whose, config.connections.total, subject.running.is_some()));
     }
     if let Some(total) = memory() {
         findings.push(fits(total, config));
@@ -36,16 +36,19 @@ fn open_files(subject: &Subject<'_>) -> Option<(u64, &'static str)> {
     None
 }
 
-fn files(limit: u64, whose: &str, connections: usize) -> Finding {
+fn files(limit: u64, whose: &str, connections: usize, running: bool) -> Finding {
     let needed = (connections as u64).saturating_add(FILES);
     if limit >= needed {
         return Finding::fit("open files", format!("{limit} for {whose}, {needed} are needed"));
     }
-    Finding::wrong(
-        "open files",
-        format!("{limit} for {whose}, {needed} are needed for connections.total = {connections}"),
-        format!("set LimitNOFILE={needed} in the unit (or `ulimit -n`), or lower connections.total"),
-    )
+    let found = format!("{limit} for {whose}, {needed} are needed for connections.total = {connections}");
+    let advice = format!("set LimitNOFILE={needed} in the unit (or `ulimit -n`), or lower connections.total");
+    // a unit may set another limit than there is here
+    if running {
+        Finding::wrong("open files", found, advice)
+    } else {
+        Finding::advice("open files", found, format!("{advice}; the packaged unit sets 65536"))
+    }
 }
 
 fn memory() -> Option<u64> {
@@ -92,10 +95,11 @@ mod tests {
 
     #[test]
     fn too_few_files_and_too_little_memory_are_told_with_the_number_that_is_needed() {
-        let finding = files(1_024, "x", 20_000);
+        assert_eq!(files(1_024, "x", 20_000, false).level, Level::Advice);
+        let finding = files(1_024, "x", 20_000, true);
         assert_eq!(finding.level, Level::Wrong);
         assert!(finding.advice.unwrap().contains("LimitNOFILE=20256"));
-        assert_eq!(files(u64::MAX, "x", 20_000).level, Level::Fit);
+        assert_eq!(files(u64::MAX, "x", 20_000, true).level, Level::Fit);
         let mut config = RelayConfig::default();
         assert_eq!(fits(16 << 30, &config).level, Level::Fit);
         assert_eq!(fits(1 << 30, &config).level, Level::Advice);

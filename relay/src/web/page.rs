@@ -184,10 +184,10 @@ fn list(body: &mut String, heading: &str, figures: &[(&str, String)]) {
 }
 
 fn address(body: &mut String, sample: &Sample) {
-    body.push_str("<section><h2>Use it</h2><p>Give one of these addresses to Kith:</p>");
-    let public: Vec<&String> =
-        sample.status.addresses.iter().filter(|address| !is_loopback(address)).collect();
+    let public: Vec<&String> = sample.status.addresses.iter().filter(|address| !is_near(address)).collect();
     let shown = if public.is_empty() { sample.status.addresses.iter().collect() } else { public };
+    let which = if shown.len() == 1 { "this address" } else { "one of these addresses" };
+    let _ = write!(body, "<section><h2>Use it</h2><p>Give {which} to Kith:</p>");
     for address in shown.iter().take(ADDRESSES) {
         let _ = write!(body, "<code>{}</code>", escape(address));
     }
@@ -197,8 +197,9 @@ fn address(body: &mut String, sample: &Sample) {
     body.push_str("</section>");
 }
 
-fn is_loopback(address: &str) -> bool {
-    address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
+/// Loopback and link-local addresses lead nobody here.
+fn is_near(address: &str) -> bool {
+    ["/ip4/127.", "/ip6/::1/", "/ip4/169.254.", "/ip6/fe80:"].iter().any(|near| address.starts_with(near))
 }
 
 /// A code for cameras, as a picture made of one path.

@@ -51,7 +51,9 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &CheckArgs) -> any
     if !out.json {
         out.line(&match (wrong, advice) {
             (0, 0) => "\nAll is fit for a relay.".to_owned(),
+            (0, 1) => "\nFit for a relay; one thing could be better.".to_owned(),
             (0, advice) => format!("\nFit for a relay; {advice} things could be better."),
+            (1, _) => "\nOne thing must be changed.".to_owned(),
             (wrong, _) => format!("\n{wrong} things must be changed."),
         })?;
     }

@@ -46,11 +46,14 @@ pub(crate) fn perform(folder: &Folder, out: &Out, args: &InitArgs) -> anyhow::Re
              relay.toml, or make it with --external /dns4/NAME/tcp/4190.",
         )?;
     }
-    if let Some(address) = addresses.first() {
+    // a code for an address that leads nowhere would help nobody
+    let leads_here = |address: &&String| !address.contains("/0.0.0.0/") && !address.starts_with("/ip6/::/");
+    if let Some(address) = addresses.iter().find(leads_here) {
         out.qr(address)?;
     }
     out.line(&format!("\nWhat it allows is in {}.", folder.config().display()))?;
     out.line(&format!("Start it with: kith-relay run --data {}", folder.path().display()))?;
+    out.line(&format!("Ask whether this host is fit: kith-relay check --data {}", folder.path().display()))?;
     out.line("Keep a copy of relay.key: with it the relay can move, without it every mailbox here is lost.")?;
     Ok(())
 }
