@@ -39,7 +39,13 @@ proptest! {
         let key = codec.key(&row.key());
         let values: BTreeMap<Vec<u8>, Vec<u8>> = codec.row_values(&key, &row).unwrap().into_iter().collect();
         prop_assert!(values.values().all(|value| value.len() <= VALUE_MAX));
-        prop_assert_eq!(values.len() > 1, size > 4_000);
+        // near the limit it depends on how the row's other fields are written
+        if size < 3_800 {
+            prop_assert_eq!(values.len(), 1);
+        }
+        if size > VALUE_MAX {
+            prop_assert!(values.len() > 1);
+        }
         let back = codec.open_row(&key, &values[&key], |chunk| Ok(values.get(chunk).cloned())).unwrap();
         prop_assert_eq!(back, row);
         // without any one of its chunks it does not
