@@ -21,6 +21,7 @@ pub(crate) fn soak(args: &[String]) -> Result<()> {
         Cmd::cargo("test --release --workspace --lib --bins --tests")
     };
     steps.run("long tests", &long.env("KITH_SOAK", "1"));
+    steps.run("simulations", &Cmd::cargo("run --quiet -- sweep --seeds 1..20 --jobs 2").dir("sim"));
     match fuzz_targets() {
         Ok(targets) => {
             steps.step("cargo-fuzz", "cargo install cargo-fuzz --locked", tools::ensure_fuzz);

@@ -18,6 +18,20 @@ const IMPURE: &[(&str, &str)] = &[
     ("egui", "a user interface"),
 ];
 
+/// Scenarios short enough for every change; `cargo xtask soak` runs all of them with many seeds.
+const SIMULATED: &[&str] = &[
+    "two-friends",
+    "partition",
+    "one-way-partition",
+    "loss-30",
+    "clock-skew",
+    "crash-storm",
+    "slow-disks",
+    "behind-routers",
+    "power-cuts",
+    "bare-gossip",
+];
+
 pub(crate) fn test(args: &[String]) -> Result<()> {
     let install = match args {
         [] => Install::Allowed,
@@ -42,6 +56,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     let js = js_peer(&mut steps, install);
     let chromium = chromium(&mut steps, install);
     tests(&mut steps, js, chromium);
+    simulator(&mut steps);
     steps.run("doc tests", &Cmd::cargo("test --workspace --doc --quiet"));
     steps.run(
         "documentation",
@@ -56,6 +71,21 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         );
     }
     steps.finish()
+}
+
+/// The simulator is a workspace of its own, since its patches must not reach the product. `tests` builds everything it
+/// needs once; the scenarios then run in the same build.
+fn simulator(steps: &mut Steps) {
+    if !cfg!(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")) {
+        steps.leave_out("simulator", "it takes the place of symbols of glibc on x86-64 Linux");
+        return;
+    }
+    steps.run("simulator: format", &Cmd::cargo("fmt --check").dir("sim"));
+    steps.run("simulator: tests", &Cmd::cargo("test --quiet --lib --bins --tests --examples").dir("sim"));
+    let scenarios = SIMULATED.join(" ");
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let sweep = Cmd::cargo("run --quiet -- sweep").words(&scenarios);
+    steps.run("simulator: scenarios", &sweep.words(&format!("--seeds 1..1 --jobs {jobs}")).dir("sim"));
 }
 
 fn tests(steps: &mut Steps, js: bool, chromium: bool) {
