@@ -22,7 +22,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("duplicates_per_delivery", "envelopes (bare: copies) that came again, for each first one"),
     ("bytes_per_node_s.in", "bytes a node receives in a second, headers included"),
     ("bytes_per_node_s.out", "bytes a node sends in a second, headers included"),
-    ("lookup.success", "searches of the directory that found a valid record"),
+    ("lookup.success", "searches for what somebody had published and read back, that found it"),
     ("lookup.p50_ms", "how long those took"),
     ("friendships", "share of the friendships planned that came about"),
     ("messages", "messages accepted"),

@@ -46,9 +46,10 @@ pub struct Percentiles {
     pub max: f64,
 }
 
-/// Searches of the directory.
+/// Searches of the directory for something that somebody has published.
 #[derive(Debug, Default)]
 pub(crate) struct Lookups {
+    published: BTreeSet<DirectoryKey>,
     open: BTreeMap<(u32, DirectoryKey), (u64, Option<u64>)>,
     pub(crate) ended: u64,
     pub(crate) found: u64,
@@ -56,8 +57,18 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
+    pub(crate) fn published(&mut self, key: DirectoryKey) {
+        self.published.insert(key);
+    }
+
+    pub(crate) fn withdrawn(&mut self, key: DirectoryKey) {
+        self.published.remove(&key);
+    }
+
     pub(crate) fn begin(&mut self, host: u32, key: DirectoryKey, now: u64) {
-        self.open.entry((host, key)).or_insert((now, None));
+        if self.published.contains(&key) {
+            self.open.entry((host, key)).or_insert((now, None));
+        }
     }
 
     pub(crate) fn found(&mut self, host: u32, key: DirectoryKey, now: u64) {

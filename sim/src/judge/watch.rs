@@ -317,7 +317,12 @@ impl Witness for Watch {
                 ledger.lookups.end(host, *key);
                 note(format_args!("found-all {key:?}"));
             }
-            Input::Provided { key, stored } => note(format_args!("provided {key:?} {stored}")),
+            Input::Provided { key, stored } => {
+                if *stored {
+                    ledger.lookups.published(*key);
+                }
+                note(format_args!("provided {key:?} {stored}"));
+            }
             Input::Addresses(list) => note(format_args!("addresses {}", list.len())),
             Input::DirectoryReady => note(format_args!("directory-ready")),
             Input::Command { id, .. } => note(format_args!("command {}", id.0)),
@@ -376,7 +381,10 @@ impl Witness for Watch {
             Output::Provide { key, record, .. } => {
                 note(format_args!("provide {key:?} {:016x}", digest(record)))
             }
-            Output::Withdraw { key } => note(format_args!("withdraw {key:?}")),
+            Output::Withdraw { key } => {
+                ledger.lookups.withdrawn(*key);
+                note(format_args!("withdraw {key:?}"));
+            }
             Output::Find { key } => {
                 ledger.lookups.begin(host, *key, now);
                 note(format_args!("find {key:?}"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::plot::{Plot, Scale, bytes, millis, short};
+use super::plot::{Plot, Scale, bytes, clock, millis, short};
 use super::spacetime::diagram;
 use crate::run::Run;
 
@@ -147,7 +147,7 @@ fn latency(run: &Run) -> String {
         return "<p>No message arrived.</p>".to_owned();
     }
     let y = Scale::decades(run.arrivals.iter().map(|(_, ms)| *ms));
-    let mut plot = Plot::new(Scale::Linear(0.0, end(run)), y, |s| millis(s * 1e3), millis);
+    let mut plot = Plot::new(Scale::Linear(0.0, end(run)), y, clock, millis);
     faults(run, &mut plot);
     let every = run.arrivals.len().div_ceil(POINTS).max(1);
     plot.dots("dot a", run.arrivals.iter().step_by(every).copied());
@@ -176,13 +176,12 @@ fn timeline(run: &Run) -> String {
         samples.iter().map(|sample| sample.accepted.max(sample.arrived)).max().unwrap_or(1).max(1) as f64;
     let whole = |number: f64| format!("{number:.0}");
     let x = || Scale::Linear(0.0, end(run));
-    let seconds = |s: f64| millis(s * 1e3);
-    let mut messages = Plot::new(x(), Scale::Linear(0.0, most * 1.05), seconds, whole);
+    let mut messages = Plot::new(x(), Scale::Linear(0.0, most * 1.05), clock, whole);
     faults(run, &mut messages);
     messages.line("line b", samples.iter().map(|sample| (sample.at, sample.accepted as f64)));
     messages.line("line a", samples.iter().map(|sample| (sample.at, sample.arrived as f64)));
     let most = samples.iter().map(|sample| sample.up).max().unwrap_or(1).max(1) as f64;
-    let mut up = Plot::new(x(), Scale::Linear(0.0, most * 1.1), seconds, whole);
+    let mut up = Plot::new(x(), Scale::Linear(0.0, most * 1.1), clock, whole);
     faults(run, &mut up);
     up.line("line a", samples.iter().map(|sample| (sample.at, sample.up as f64)));
     format!(

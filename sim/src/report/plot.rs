@@ -175,6 +175,16 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
+/// Seconds of virtual time on an axis.
+pub(super) fn clock(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..=599 => format!("{s} s"),
+        600..=172_799 => format!("{}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60),
+        _ => format!("{} d", short(seconds / 86_400.0)),
+    }
+}
+
 /// Bytes as people read them.
 pub(super) fn bytes(bytes: f64) -> String {
     match bytes {

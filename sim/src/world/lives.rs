@@ -47,9 +47,15 @@ impl World {
         for host in (0..nodes.count).filter(|&host| self.is_bootstrap(host) || self.is_liar(host)) {
             plans.push((u64::from(host) * MILLI, host));
         }
-        for &host in early {
-            plans.push((SECOND + (within as f64 * draw.unit()) as u64, host));
+        let mut times: Vec<u64> =
+            early.iter().map(|_| SECOND + (within as f64 * draw.unit()) as u64).collect();
+        let mut early = early.to_vec();
+        if self.crowd.is_some() {
+            // a bare node dials such as have started before it
+            early.sort_unstable();
+            times.sort_unstable();
         }
+        plans.extend(times.into_iter().zip(early));
         plans.sort_unstable();
         for (at, host) in plans {
             self.agenda.plan(at, Action::Boot(host));
