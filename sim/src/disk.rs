@@ -26,15 +26,14 @@ struct Shared {
 impl Disk {
     /// An empty disk whose syncs take so many nanoseconds.
     pub(crate) fn new(seed: u64, host: u32, sync: u64) -> Self {
-        let disk = Self(Arc::new(Shared {
+        Self(Arc::new(Shared {
             memory: MemoryDisk::default(),
             sync: AtomicU64::new(sync),
             syncing: AtomicBool::new(false),
             settled: AtomicU64::new(0),
             crashes: Mutex::new(Draw::new(seed, "disk", u64::from(host))),
             life: Mutex::default(),
-        }));
-        disk
+        }))
     }
 
     /// The store's end of it.

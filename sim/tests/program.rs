@@ -1,5 +1,7 @@
 //! The program from outside: one seed is one trace, and what goes wrong is said.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

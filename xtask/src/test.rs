@@ -81,6 +81,10 @@ fn simulator(steps: &mut Steps) {
         return;
     }
     steps.run("simulator: format", &Cmd::cargo("fmt --check").dir("sim"));
+    steps.run(
+        "simulator: lints",
+        &Cmd::cargo("clippy --quiet --all-targets --no-deps -- -D warnings").dir("sim"),
+    );
     steps.run("simulator: tests", &Cmd::cargo("test --quiet --lib --bins --tests --examples").dir("sim"));
     let scenarios = SIMULATED.join(" ");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);

@@ -43,7 +43,7 @@ pub(crate) fn transport(
         .authenticate(noise::Config::new(identity).map_err(io::Error::other)?)
         .multiplex(config)
         .map(move |(peer, muxer), _| {
-            let metered = Metered::new(StreamMuxerBox::new(muxer), purposes.clone());
+            let metered = Metered::new(StreamMuxerBox::new(muxer), purposes);
             (peer, StreamMuxerBox::new(metered))
         })
         .boxed())

@@ -63,7 +63,7 @@ impl std::str::FromStr for Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fitting = TIMES.iter().rev().find(|(_, nanos)| self.0 >= *nanos && self.0 % nanos == 0);
+        let fitting = TIMES.iter().rev().find(|(_, nanos)| self.0 >= *nanos && self.0.is_multiple_of(*nanos));
         match fitting {
             Some((unit, nanos)) => write!(f, "{}{unit}", self.0 / nanos),
             None => write!(f, "{}ms", self.0 as f64 / MILLI as f64),
@@ -142,7 +142,7 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fitting = SIZES.iter().find(|(_, bytes)| self.0 >= *bytes && self.0 % bytes == 0);
+        let fitting = SIZES.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
         let (unit, bytes) = fitting.copied().unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / bytes)
     }

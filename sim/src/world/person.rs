@@ -165,9 +165,7 @@ impl Person {
 
     /// Reads the store, whether or not the node runs.
     pub(super) fn reader(&self) -> Option<StoreReader> {
-        if self.account.is_none() {
-            return None;
-        }
+        self.account?;
         match self.life.as_ref().and_then(|life| life.reader()) {
             Some(reader) => Some(reader),
             None => {
