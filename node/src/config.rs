@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use kith_store::private;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::folder::{Folder, read_small, write_private};
+use crate::folder::{Folder, read_small};
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -124,7 +125,7 @@ impl RunOptions {
         let path = folder.config();
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|error| ConfigError::Io { path: path.clone(), source: io::Error::other(error) })?;
-        write_private(&path, &bytes).map_err(|source| ConfigError::Io { path, source })
+        private::write(&path, &bytes).map_err(|source| ConfigError::Io { path, source })
     }
 
     /// These options with changes.

@@ -1,10 +1,11 @@
 //! The data folder: what lies where, and small files written whole or not at all.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kith_protocol::AccountId;
+use kith_store::private;
 
 use crate::api::Error;
 use crate::api::who::Pins;
@@ -66,11 +67,7 @@ impl Folder {
     /// # Errors
     /// The system's reason.
     pub fn create(&self) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.0)
+        private::make_folder(&self.0)
     }
 }
 
@@ -89,33 +86,6 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Writes a file for its owner only, whole or not at all.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let fresh = path.with_file_name(name);
-    let written = (|| {
-        // a leftover of the same process id must not lend its permissions
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    })();
-    if written.is_err() {
-        // the first error is the one to tell
-        let _ = fs::remove_file(&fresh);
-    }
-    written
 }
 
 /// Names in use, remembered in the data folder.
@@ -161,7 +131,7 @@ impl PinFile {
         let Some(path) = &self.path else { return Ok(()) };
         let bytes = serde_json::to_vec_pretty(&self.pins)
             .map_err(|error| Error::Store { message: error.to_string() })?;
-        write_private(path, &bytes).map_err(|error| Error::Store {
+        private::write(path, &bytes).map_err(|error| Error::Store {
             message: format!("{} cannot be written: {error}", path.display()),
         })
     }

@@ -1,11 +1,11 @@
 //! A relay's folder: its key, its configuration, its store, and how to reach it while it runs.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kith_protocol::Wall;
 use kith_protocol::secret::Secret32;
+use kith_store::private;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -106,7 +106,7 @@ impl Folder {
     /// [`FolderError::Io`].
     pub fn set_last_backup(&self, at: Wall) -> Result<(), FolderError> {
         let path = self.backup_mark();
-        write_private(&path, format!("{}\n", at.0).as_bytes()).map_err(failed(&path))
+        private::write(&path, format!("{}\n", at.0).as_bytes()).map_err(failed(&path))
     }
 
     /// Whether there is a relay here, wherever its key is.
@@ -127,11 +127,11 @@ impl Folder {
         if self.key().exists() {
             return Err(FolderError::Taken(self.path.display().to_string()));
         }
-        make_private(&self.path).map_err(failed(&self.path))?;
+        private::make_folder(&self.path).map_err(failed(&self.path))?;
         let text = Zeroizing::new(format!("{}\n", data_encoding::HEXLOWER.encode(key.expose())));
-        write_private(&self.config(), config.as_bytes()).map_err(failed(&self.config()))?;
+        private::write(&self.config(), config.as_bytes()).map_err(failed(&self.config()))?;
         // last: with it the relay exists
-        write_private(&self.key(), text.as_bytes()).map_err(failed(&self.key()))
+        private::write(&self.key(), text.as_bytes()).map_err(failed(&self.key()))
     }
 
     /// The relay's key.
@@ -169,49 +169,13 @@ impl Folder {
     pub fn set_draining(&self, draining: bool) -> Result<(), FolderError> {
         let path = self.draining();
         if draining {
-            return write_private(&path, b"`kith-relay drain --off` ends it\n").map_err(failed(&path));
+            return private::write(&path, b"`kith-relay drain --off` ends it\n").map_err(failed(&path));
         }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
             _ => Ok(()),
         }
     }
-}
-
-/// Makes a folder that only its owner may enter.
-fn make_private(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-/// Writes a file that only its owner may read, so that after a power cut the old or the new one is there.
-pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let draft = path.with_file_name(name);
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&draft)?;
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&draft, path)?;
-    if cfg!(unix)
-        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
-    {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

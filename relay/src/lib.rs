@@ -20,12 +20,12 @@ mod driver;
 #[cfg(feature = "cli")]
 pub mod folder;
 #[cfg(feature = "cli")]
-pub mod host;
-#[cfg(feature = "cli")]
 pub mod observed;
 mod order;
 mod rate;
 mod relay;
+#[cfg(feature = "cli")]
+mod stopwatch;
 #[cfg(feature = "cli")]
 pub mod web;
 

@@ -10,7 +10,7 @@ use kith_store::mailbox::{
 };
 use tokio::sync::{Mutex as Gate, MutexGuard};
 
-use crate::host::Stopwatch;
+use crate::stopwatch::Stopwatch;
 use crate::web::histogram::Histogram;
 
 /// Changed rows remembered while a backup is made; about 100 bytes each.

@@ -28,15 +28,6 @@ const QUIC_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Largest WebSocket message. The multiplexer above sends smaller ones.
 const WEBSOCKET_DATA: usize = 1024 * 1024;
 
-/// Builds the transport of a real node without a certificate of its own. Must be called on a tokio runtime with IO and
-/// time.
-///
-/// # Errors
-/// What the system said about its name resolver, or about the key.
-pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    product_transport_with(identity, &WssCertificate::default())
-}
-
 /// Builds the transport of a real node, which listens on WSS addresses with this certificate. Must be called on a tokio
 /// runtime with IO and time.
 ///
@@ -44,7 +35,7 @@ pub fn product_transport(identity: &Keypair) -> io::Result<Boxed<(PeerId, Stream
 ///
 /// # Errors
 /// What the system said about its name resolver, or about the key.
-pub fn product_transport_with(
+pub fn product_transport(
     identity: &Keypair,
     certificate: &WssCertificate,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {

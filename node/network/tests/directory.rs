@@ -17,7 +17,7 @@ use libp2p::kad::store::MemoryStore;
 use libp2p::kad::{self, Quorum, Record};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, StreamProtocol, Swarm};
-use support::{Node, Tokio, link};
+use support::{Node, environment, link};
 
 /// A valid record of a made-up device.
 fn record(seq: u64) -> (DirectoryKey, Bytes) {
@@ -27,7 +27,7 @@ fn record(seq: u64) -> (DirectoryKey, Bytes) {
     let says = DeviceAddresses {
         device: id,
         seq,
-        expires: Tokio::new().wall().plus(limits::DAY),
+        expires: environment().wall().plus(limits::DAY),
         addresses: vec![],
         relays: vec![],
         device_list: Bytes::from_static(b"list"),
@@ -72,7 +72,8 @@ async fn careless(to: &Node) -> Swarm<kad::Behaviour<MemoryStore>> {
     let local = keypair.public().to_peer_id();
     let config = kad::Config::new(StreamProtocol::new("/kith/kad/1"));
     let behaviour = kad::Behaviour::with_config(local, MemoryStore::new(local), config);
-    let transport = kith_network::product_transport(&keypair).unwrap();
+    let transport =
+        kith_network::product_transport(&keypair, &kith_network::WssCertificate::default()).unwrap();
     let config =
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
     let mut swarm = Swarm::new(transport, behaviour, local, config);
@@ -178,7 +179,7 @@ fn records(count: u8) -> Vec<(DirectoryKey, Bytes)> {
         let says = DeviceAddresses {
             device: id,
             seq: 1,
-            expires: Tokio::new().wall().plus(limits::DAY),
+            expires: environment().wall().plus(limits::DAY),
             addresses: vec![],
             relays: vec![],
             device_list: Bytes::new(),

@@ -212,7 +212,7 @@ async fn a_taken_port_is_an_error_if_chosen_and_replaced_if_remembered() {
     options.listen_explicit = true;
     options.mdns = false;
     let config = kith_network::Config::new(options).unwrap();
-    let error = kith_network::start(support::Tokio::new(), config).unwrap_err().to_string();
+    let error = kith_network::start(support::environment(), config).unwrap_err().to_string();
     assert!(error.contains(&taken) && error.contains("in use"), "{error}");
     let b = Node::start_with(2, |options| {
         options.listen = vec![taken.clone()];

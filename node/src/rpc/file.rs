@@ -2,9 +2,10 @@
 
 use std::io;
 
+use kith_store::private;
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{Folder, read_small, write_private};
+use crate::folder::{Folder, read_small};
 
 /// What `api.json` says.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ impl ApiFile {
 
     pub(crate) fn write(&self, folder: &Folder) -> io::Result<()> {
         let bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
-        write_private(&folder.api(), &bytes)
+        private::write(&folder.api(), &bytes)
     }
 
     /// Removes the file if it is still this one.

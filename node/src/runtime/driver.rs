@@ -241,8 +241,7 @@ impl Driver {
 
     fn take_answer(&mut self, answered: Answered, ports: &mut Ports) {
         let Answered { id, result } = answered;
-        self.engine.handle_input(Input::Deposited { id, result }, now(ports.host.as_ref()));
-        self.drain_outputs(ports);
+        self.tell(Input::Deposited { id, result }, ports);
     }
 
     fn take_calls(&mut self, call: Call, ports: &mut Ports) {

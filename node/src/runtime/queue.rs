@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kith_protocol::engine::Output;
-use kith_protocol::record::{Change, JobBody, Row};
+use kith_protocol::record::Change;
 use kith_store::{CommitError, CommitTicket};
 
 /// Outputs are read ahead up to this many bytes,
@@ -46,7 +46,7 @@ impl Queue {
     pub(super) fn push(&mut self, output: Output) -> Option<Output> {
         match output {
             Output::Persist { n, changes } => {
-                self.forming.bytes += changes.iter().map(weight).sum::<usize>();
+                self.forming.bytes += changes.iter().map(Change::weight).sum::<usize>();
                 self.forming.changes.extend(changes);
                 self.forming.n = Some(n);
                 None
@@ -103,26 +103,6 @@ impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.commits.is_empty() && self.forming.n.is_none()
     }
-}
-
-/// A rough count of the bytes a change brings to the disk.
-fn weight(change: &Change) -> usize {
-    const FRAME: usize = 256;
-    let content = match change {
-        Change::Put(Row::Entry(entry)) => entry.bytes.len() + entry.text.len(),
-        Change::Put(Row::Job(job)) => {
-            let sealed = job.sealed.as_ref().map_or(0, |sealed| sealed.bytes.len());
-            let body = match &job.body {
-                JobBody::Payload(bytes) => bytes.len(),
-                _ => 0,
-            };
-            sealed + body
-        }
-        Change::Put(Row::Session(session)) => session.state.len(),
-        Change::Put(Row::ReceivedFrontier(frontier)) => frontier.receipt.len(),
-        Change::Put(_) | Change::Delete(_) => 0,
-    };
-    FRAME + content
 }
 
 fn size(output: &Output) -> usize {

@@ -45,7 +45,7 @@ impl DataLock {
     /// [`LockError::Held`] if another process has it.
     pub fn acquire(folder: &Path) -> Result<Self, LockError> {
         let io = |source| LockError::Io { folder: folder.to_owned(), source };
-        crate::disk::private_folder(folder).map_err(io)?;
+        crate::private::make_folder(folder).map_err(io)?;
         let path = folder.join("lock");
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;

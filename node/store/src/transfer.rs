@@ -15,6 +15,7 @@ use crate::engine::{self, Batch, Direction, Durability, Engine, EngineError};
 use crate::keys::{KeyError, MasterKey, Stretch};
 use crate::log::{Header, Kind, encode_record, read_record};
 use crate::open::{self, current};
+use crate::private;
 use crate::store::Store;
 use crate::ticket::CommitError;
 
@@ -210,7 +211,7 @@ pub fn export(store: &Store, file: &Path, key: &ExportKey) -> Result<u64, Transf
         let mut draft = path.clone().into_os_string();
         draft.push(".new");
         let draft = Path::new(&draft);
-        let out = disk::private_file(draft).map_err(io_at(draft))?;
+        let out = private::make_file(draft).map_err(io_at(draft))?;
         let rows = write_export(&reader, &codec, stretch.as_ref(), &out, draft)?;
         out.sync_all().map_err(io_at(draft))?;
         std::fs::rename(draft, &path).map_err(io_at(&path))?;

@@ -332,7 +332,7 @@ fn an_overlay_over_the_store_reads_like_the_store_after_the_commit(place: &Place
         .collect();
     for change in &changes {
         let row = if let Change::Put(row) = change { Some(row.clone()) } else { None };
-        overlay.set(change.key(), row, 100);
+        overlay.set(change.key(), row);
     }
     let (n, sealed) = overlay.seal().unwrap();
     assert_eq!(sealed, changes);

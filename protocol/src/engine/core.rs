@@ -132,12 +132,11 @@ impl Core {
 
     pub(super) fn put(&mut self, row: impl Into<Row>) {
         let row = row.into();
-        let bytes = weight(&row);
-        self.rows.set(row.key(), Some(row), bytes);
+        self.rows.set(row.key(), Some(row));
     }
 
     pub(super) fn delete(&mut self, key: Key) {
-        self.rows.set(key, None, 64);
+        self.rows.set(key, None);
     }
 
     pub(super) fn get<T: Record>(&self, key: &Key) -> Result<Option<T>, Fault> {
@@ -310,41 +309,4 @@ impl Core {
     pub(super) fn believed(&self) -> Option<Wall> {
         self.clock.believed(self.now)
     }
-}
-
-/// What a row weighs in memory, roughly.
-fn weight(row: &Row) -> usize {
-    const FIXED: usize = 256;
-    let content = match row {
-        Row::Entry(entry) => entry.bytes.len() + entry.text.len(),
-        Row::Job(job) => job.sealed.as_ref().map_or(0, |sealed| sealed.bytes.len()),
-        Row::Session(session) => session.state.len() + session.start.as_ref().map_or(0, bytes::Bytes::len),
-        Row::ReceivedFrontier(frontier) => frontier.receipt.len(),
-        Row::SessionCopy(copy) => copy.state.len(),
-        Row::Carriage(carriage) => carriage.custodians.len() * 256,
-        Row::Own(_)
-        | Row::Settings(_)
-        | Row::Clock(_)
-        | Row::Counters(_)
-        | Row::Contact(_)
-        | Row::Owner(_)
-        | Row::PeerDeviceList(_)
-        | Row::Peer(_)
-        | Row::Invite(_)
-        | Row::Prekey(_)
-        | Row::Replay(_)
-        | Row::Seen(_)
-        | Row::Conversation(_)
-        | Row::Stream(_)
-        | Row::StreamEntry(_)
-        | Row::Annotation(_)
-        | Row::ClientEntry(_)
-        | Row::Delivery(_)
-        | Row::Outbox(_)
-        | Row::Event(_)
-        | Row::Relay(_)
-        | Row::Grant(_)
-        | Row::OneTimeKey(_) => FIXED,
-    };
-    FIXED + content
 }

@@ -11,6 +11,7 @@ mod own;
 mod reader;
 mod relay;
 mod session;
+mod weight;
 
 use serde::{Deserialize, Serialize};
 

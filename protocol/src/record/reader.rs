@@ -36,8 +36,8 @@ pub trait Reader: Send {
 
 /// Weight of the rows remembered, above which all are forgotten: they are read again as they are needed.
 const KNOWN_BYTES: usize = 2 * 1024 * 1024;
-/// Weight of a row that was read.
-const READ_WEIGHT: usize = 1024;
+/// Weight of a key without a row, and of a range.
+const KEY_WEIGHT: usize = size_of::<Key>();
 
 /// Rows as they will be once everything handed out is on disk: the store's rows under the changes not yet persisted.
 ///
@@ -63,13 +63,20 @@ struct Known {
 }
 
 impl Known {
-    fn insert(&mut self, key: Key, row: Option<Row>, bytes: usize) {
-        if self.bytes > KNOWN_BYTES {
+    fn insert(&mut self, key: Key, row: Option<Row>) {
+        let bytes = weight(row.as_ref());
+        if self.bytes.saturating_add(bytes) > KNOWN_BYTES {
             *self = Self::default();
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.rows.insert(key, row);
+        if let Some(before) = self.rows.insert(key, row) {
+            self.bytes = self.bytes.saturating_sub(weight(before.as_ref()));
+        }
     }
+}
+
+fn weight(row: Option<&Row>) -> usize {
+    KEY_WEIGHT.saturating_add(row.map_or(0, Row::weight))
 }
 
 /// The newest value of a key, and the batch that holds it.
@@ -119,7 +126,7 @@ impl Overlay {
         let row = self.base.get(key)?;
         // most keys asked for in vain are asked for once: new ids
         if row.is_some() {
-            self.known.borrow_mut().insert(key.clone(), row.clone(), READ_WEIGHT);
+            self.known.borrow_mut().insert(key.clone(), row.clone());
         }
         Ok(row)
     }
@@ -141,17 +148,17 @@ impl Overlay {
             return Ok(rows.filter_map(|(_, row)| row.clone()).take(limit).collect());
         }
         let rows = self.base.range(range, after, limit)?;
-        let weight = rows.len().saturating_add(1).saturating_mul(READ_WEIGHT);
-        if after.is_none() && rows.len() < limit && weight < KNOWN_BYTES / 4 {
+        let all = rows.iter().map(|row| weight(Some(row))).fold(KEY_WEIGHT, usize::saturating_add);
+        if after.is_none() && rows.len() < limit && all < KNOWN_BYTES / 4 {
             let mut known = self.known.borrow_mut();
             // all is forgotten before, not between two rows of the range
-            if known.bytes.saturating_add(weight) > KNOWN_BYTES {
+            if known.bytes.saturating_add(all) > KNOWN_BYTES {
                 *known = Known::default();
             }
             for row in &rows {
-                known.insert(row.key(), Some(row.clone()), READ_WEIGHT);
+                known.insert(row.key(), Some(row.clone()));
             }
-            known.bytes = known.bytes.saturating_add(READ_WEIGHT);
+            known.bytes = known.bytes.saturating_add(KEY_WEIGHT);
             known.whole.insert(range.clone());
         }
         Ok(rows)
@@ -209,8 +216,9 @@ impl Overlay {
         self.base.as_ref()
     }
 
-    /// Writes or removes a row in the open batch. `bytes` estimates what it weighs.
-    pub fn set(&mut self, key: Key, row: Option<Row>, bytes: usize) {
+    /// Writes or removes a row in the open batch.
+    pub fn set(&mut self, key: Key, row: Option<Row>) {
+        let bytes = weight(row.as_ref());
         let version = Version { batch: self.open.n, row };
         let before = self.changed.insert(key.clone(), version);
         if before.as_ref().is_none_or(|before| before.batch != self.open.n) {
@@ -260,11 +268,10 @@ impl Overlay {
         while self.sealed.front().is_some_and(|batch| batch.n <= n) {
             let Some(batch) = self.sealed.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(batch.bytes);
-            let weight = batch.bytes.checked_div(batch.keys.len()).unwrap_or_default();
             for key in batch.keys {
                 let newest = self.changed.get(&key).is_some_and(|newest| newest.batch == batch.n);
                 if newest && let Some(version) = self.changed.remove(&key) {
-                    known.insert(key, version.row, weight);
+                    known.insert(key, version.row);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_network::Environment;
+use kith_network::{Environment, ProductEnvironment};
 use kith_protocol::limits;
 use kith_protocol::mailbox::{TokenRow, token_key};
 use serde_json::{Value, json};
@@ -12,7 +12,6 @@ use super::{Ask, mailbox};
 use crate::backup;
 use crate::config::RelayConfig;
 use crate::folder::Folder;
-use crate::host::Host;
 use crate::observed::ObservedStore;
 use crate::order::MailboxView;
 use crate::relay::Relay;
@@ -28,7 +27,7 @@ pub struct Control {
     relay: Relay,
     folder: Folder,
     store: Arc<ObservedStore>,
-    host: Arc<Host>,
+    host: Arc<ProductEnvironment>,
     config: Arc<watch::Sender<Arc<RelayConfig>>>,
     stop: Arc<Notify>,
 }
@@ -40,7 +39,7 @@ impl Control {
         relay: Relay,
         folder: Folder,
         store: Arc<ObservedStore>,
-        host: Arc<Host>,
+        host: Arc<ProductEnvironment>,
         config: RelayConfig,
     ) -> Self {
         let config = Arc::new(watch::Sender::new(Arc::new(config)));

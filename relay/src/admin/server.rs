@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use kith_network::Environment;
+use kith_store::private;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
 use super::{Ask, Control, Entrance, LINE, Request, Response, TAKEN};
-use crate::folder::{Folder, write_private};
+use crate::folder::Folder;
 
 /// Commands served at a time.
 const SERVED: usize = 8;
@@ -54,7 +55,7 @@ pub async fn serve(
     let token = data_encoding::HEXLOWER.encode(&secret);
     let entrance =
         Entrance { address: listener.local_addr()?, token: token.clone(), pid: std::process::id() };
-    write_private(&folder.admin(), serde_json::to_string(&entrance)?.as_bytes())?;
+    private::write(&folder.admin(), serde_json::to_string(&entrance)?.as_bytes())?;
     let stop = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop);
     let of_task = Arc::clone(&environment);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Finding, Subject};
-use crate::host::Stopwatch;
+use crate::stopwatch::Stopwatch;
 
 /// Writes that are measured.
 const WRITES: usize = 32;

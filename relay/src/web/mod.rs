@@ -15,10 +15,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kith_network::ProductEnvironment;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-
-use crate::host::Host;
 
 pub(crate) use process::max_open_files;
 pub use sample::Source;
@@ -37,7 +36,7 @@ impl Web {
     /// What the system said, or that this is no address.
     pub async fn open(
         &mut self,
-        environment: &Arc<Host>,
+        environment: &Arc<ProductEnvironment>,
         address: &str,
         shows: Shows,
         source: &Arc<Source>,

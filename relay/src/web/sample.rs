@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_network::Environment;
+use kith_network::{Environment, ProductEnvironment};
 use kith_protocol::{Mono, Wall};
 use tokio::sync::{Mutex, watch};
 
@@ -11,7 +11,6 @@ use super::histogram::HistogramView;
 use super::process::Process;
 use crate::config::RelayConfig;
 use crate::folder::Folder;
-use crate::host::Host;
 use crate::observed::Latencies;
 use crate::order::Status;
 use crate::relay::Relay;
@@ -49,7 +48,7 @@ pub type Taken = Result<Arc<Sample>, Unwell>;
 #[derive(Debug)]
 pub struct Source {
     relay: Relay,
-    environment: Arc<Host>,
+    environment: Arc<ProductEnvironment>,
     folder: Folder,
     latencies: Arc<Latencies>,
     config: watch::Receiver<Arc<RelayConfig>>,
@@ -66,7 +65,7 @@ impl Source {
     #[must_use]
     pub fn new(
         relay: Relay,
-        environment: Arc<Host>,
+        environment: Arc<ProductEnvironment>,
         folder: Folder,
         latencies: Arc<Latencies>,
         config: watch::Receiver<Arc<RelayConfig>>,

@@ -20,8 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tracing::debug;
 
-use crate::host::Host;
-use kith_network::Environment as _;
+use kith_network::{Environment as _, ProductEnvironment};
 
 use super::sample::Source;
 use super::{health, metrics, page};
@@ -63,7 +62,7 @@ struct Server {
 
 /// Serves on this listener until told to stop.
 pub(super) fn serve(
-    environment: &Arc<Host>,
+    environment: &Arc<ProductEnvironment>,
     listener: TcpListener,
     shows: Shows,
     source: Arc<Source>,

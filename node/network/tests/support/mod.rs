@@ -1,4 +1,4 @@
-//! A tokio environment, nodes with their event streams, and a peer that speaks the wire by hand.
+//! Nodes with their event streams, and a peer that speaks the wire by hand.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests and benches only")]
 #![allow(missing_debug_implementations, reason = "tests and benches only")]
@@ -6,63 +6,22 @@
 pub mod raw;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use kith_network::{
-    Config, Environment, Event, Keypair, Network, Options, Purpose, Transport, product_transport,
-};
+use kith_network::{Config, Event, Keypair, Network, Options, ProductEnvironment};
 use kith_protocol::engine::LinkId;
 use kith_protocol::secret::Secret32;
-use kith_protocol::{Address, DeviceId, Mono, Wall};
+use kith_protocol::{Address, DeviceId};
 use tokio::sync::mpsc;
 
 /// No condition may take longer than this.
 pub const CEILING: Duration = Duration::from_secs(30);
 
-pub struct Tokio {
-    start: tokio::time::Instant,
-}
-
-impl Tokio {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { start: tokio::time::Instant::now() })
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
-impl Environment for Tokio {
-    fn spawn(&self, _: &'static str, task: BoxFuture<'static, ()>) {
-        tokio::spawn(task);
-    }
-
-    fn wall(&self) -> Wall {
-        Wall(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64)
-    }
-
-    fn mono(&self) -> Mono {
-        Mono(self.start.elapsed().as_millis() as u64)
-    }
-
-    fn sleep(&self, millis: u64) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(Duration::from_millis(millis)).boxed()
-    }
-
-    fn rng(&self) -> Box<dyn rand::CryptoRng + Send> {
-        Box::new(rand::make_rng::<rand::rngs::StdRng>())
-    }
-
-    fn transport(&self, identity: &Keypair, _: Purpose) -> io::Result<Transport> {
-        product_transport(identity)
-    }
-
-    fn has_lan(&self) -> bool {
-        false
-    }
+/// The world of the products, without a local network around it.
+pub fn environment() -> Arc<ProductEnvironment> {
+    Arc::new(ProductEnvironment::current().unwrap().without_lan())
 }
 
 pub fn device(seed: u8) -> DeviceId {
@@ -93,7 +52,7 @@ impl Node {
         options.listen_explicit = true;
         options.mdns = false;
         change(&mut options);
-        let (network, events) = kith_network::start(Tokio::new(), Config::new(options).unwrap()).unwrap();
+        let (network, events) = kith_network::start(environment(), Config::new(options).unwrap()).unwrap();
         let mut node =
             Self { network, device: device(seed), addresses: Vec::new(), events, unclaimed: VecDeque::new() };
         node.addresses = node

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use futures::future::poll_fn;
 use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use kith_network::{Keypair, product_transport};
+use kith_network::{Keypair, WssCertificate, product_transport};
 use libp2p::Multiaddr;
 use libp2p::core::Endpoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};
@@ -40,7 +40,7 @@ impl Raw {
             }
             _ => (address, ()),
         };
-        let mut transport = product_transport(keypair)?;
+        let mut transport = product_transport(keypair, &WssCertificate::default())?;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         let (_, mut muxer) = transport.dial(address, opts).unwrap().await?;
         let (opens, mut open_requests) =

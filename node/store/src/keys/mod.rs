@@ -17,7 +17,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub(crate) use stretch::Stretch;
 
-use crate::disk;
+use crate::private;
 
 /// The file that says where the key is.
 const FILE: &str = "key.json";
@@ -244,12 +244,12 @@ pub fn keep(
         }
         KeyKind::File => (in_file(key), KeyKind::File),
     };
-    disk::private_folder(folder).map_err(io_at(folder))?;
+    private::make_folder(folder).map_err(io_at(folder))?;
     let path = folder.join(FILE);
     let text = serde_json::to_vec_pretty(&KeyFile { version: VERSION, kept })
         .map(Zeroizing::new)
         .map_err(|error| KeyError::Damaged { path: path.clone(), detail: error.to_string() })?;
-    disk::replace_file(&path, &text).map_err(io_at(&path))?;
+    private::write(&path, &text).map_err(io_at(&path))?;
     Ok(kind)
 }
 

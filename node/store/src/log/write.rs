@@ -11,6 +11,7 @@ use super::{Listing, segment_name, snapshot_name};
 use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, encode_changes, encode_rows};
 use crate::disk;
 use crate::engine::{Direction, Engine};
+use crate::private;
 
 /// A file of commits is followed by a new one at this size; also the size of a snapshot's parts.
 const SEGMENT: u64 = 16 * 1024 * 1024;
@@ -81,7 +82,7 @@ pub(crate) struct LogState {
 
 impl ExportLog {
     pub(crate) fn open(folder: &Path, state: LogState) -> io::Result<Self> {
-        disk::private_folder(folder)?;
+        private::make_folder(folder)?;
         let listing = Listing::read(folder)?;
         for draft in &listing.drafts {
             std::fs::remove_dir_all(draft)?;
@@ -328,7 +329,7 @@ impl ExportLog {
     fn retire(&self, path: &Path) -> io::Result<()> {
         match &self.keep_in {
             Some(folder) => {
-                disk::private_folder(folder)?;
+                private::make_folder(folder)?;
                 std::fs::rename(path, folder.join(path.file_name().unwrap_or_default()))
             }
             None if path.is_dir() => std::fs::remove_dir_all(path),
@@ -338,7 +339,7 @@ impl ExportLog {
 }
 
 fn new_segment(folder: &Path, first: u64, seq: u32) -> io::Result<File> {
-    let file = disk::private_file(&folder.join(segment_name(first, seq)))?;
+    let file = private::make_file(&folder.join(segment_name(first, seq)))?;
     disk::sync_folder(folder)?;
     Ok(file)
 }
@@ -349,8 +350,8 @@ impl Snapshot {
         if draft.exists() {
             std::fs::remove_dir_all(&draft)?;
         }
-        disk::private_folder(&draft)?;
-        let part = disk::private_file(&draft.join(part_name(0)))?;
+        private::make_folder(&draft)?;
+        let part = private::make_file(&draft.join(part_name(0)))?;
         Ok(Self {
             base,
             draft,
@@ -398,7 +399,7 @@ impl Snapshot {
         if self.part_bytes > SEGMENT && !end {
             self.part.sync_all()?;
             self.part_number += 1;
-            self.part = disk::private_file(&self.draft.join(part_name(self.part_number)))?;
+            self.part = private::make_file(&self.draft.join(part_name(self.part_number)))?;
             self.part_bytes = 0;
         }
         Ok(end)

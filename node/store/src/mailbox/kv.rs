@@ -21,6 +21,7 @@ use crate::config::EngineKind;
 use crate::disk;
 use crate::engine::memory::MemoryDisk;
 use crate::engine::{self, Direction, Durability, Engine, EngineError};
+use crate::private;
 
 /// Writes waiting for the thread; the driver has one under way at a time.
 const QUEUE: usize = 4;
@@ -127,7 +128,7 @@ impl KvStore {
 }
 
 fn open_engine(config: &KvConfig) -> Result<Arc<dyn Engine>, MailboxStoreError> {
-    disk::private_folder(&config.folder)
+    private::make_folder(&config.folder)
         .map_err(|error| MailboxStoreError::Unavailable(format!("{}: {error}", config.folder.display())))?;
     engine::open(config.engine, &config.folder.join(config.engine.name()), config.cache_bytes).map_err(failed)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{EngineKind, OpenError};
 use crate::disk;
+use crate::private;
 
 const FILE: &str = "current";
 /// Version of the layout of the store's folder.
@@ -46,7 +47,7 @@ impl Current {
         let check = data_encoding::HEXLOWER.encode(&self.key_check);
         let text = format!("kith-store {LAYOUT}\n{}\n{check}\n", folder_name(self.engine, self.number));
         let sum = crc32fast::hash(text.as_bytes());
-        disk::replace_file(&store.join(FILE), format!("{text}{sum:08x}\n").as_bytes())
+        private::write(&store.join(FILE), format!("{text}{sum:08x}\n").as_bytes())
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -4,14 +4,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use kith_network::Environment as _;
+use kith_network::{Environment as _, ProductEnvironment};
 use kith_protocol::Wall;
 use kith_protocol::limits;
 use kith_relay::admin::{AdminError, Client};
 use kith_relay::backup::{self, BackupError, Restored, Verified};
 use kith_relay::config::RelayConfig;
 use kith_relay::folder::Folder;
-use kith_relay::host::Host;
 use kith_relay::observed::ObservedStore;
 use kith_store::DataLock;
 use kith_store::mailbox::MailboxStore as _;
@@ -119,7 +118,7 @@ async fn from_running(folder: &Folder, draft: &Draft) -> Result<Verified, Reason
 async fn from_stopped(folder: &Folder, draft: &Draft) -> anyhow::Result<Vec<String>> {
     let config = RelayConfig::read(&folder.config())?;
     let _lock = lock(folder)?;
-    let host = Host::current()?;
+    let host = ProductEnvironment::current()?.without_lan();
     let store = ObservedStore::new(open_store(folder, &config).await?);
     let now = host.wall();
     let mut file = tokio::fs::File::from_std(draft.open()?);

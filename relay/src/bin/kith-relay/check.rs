@@ -1,12 +1,11 @@
 //! `kith-relay check`.
 
-use kith_network::Environment as _;
+use kith_network::{Environment as _, ProductEnvironment};
 use kith_relay::admin::{Ask, Client};
 use kith_relay::check::{Finding, Level, Subject, check};
 use kith_relay::config::RelayConfig;
 use kith_relay::count::count;
 use kith_relay::folder::Folder;
-use kith_relay::host::Host;
 
 use crate::cli::CheckArgs;
 use crate::out::Out;
@@ -25,7 +24,7 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &CheckArgs) -> any
         folder,
         config: config.as_ref(),
         running: running(folder).await,
-        now: Host::current()?.wall(),
+        now: ProductEnvironment::current()?.without_lan().wall(),
     };
     let mut findings = check(&subject).await;
     if let (true, Ok(config)) = (args.store, &config) {

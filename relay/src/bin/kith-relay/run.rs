@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use kith_network::ProductEnvironment;
 use kith_relay::admin::{self, Control};
 use kith_relay::config::RelayConfig;
 use kith_relay::folder::Folder;
-use kith_relay::host::Host;
 use kith_relay::observed::ObservedStore;
 use kith_relay::web::{Shows, Source, Web};
 use kith_relay::{Relay, Status};
@@ -31,7 +31,7 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
     start_log(&config.log, &config.log_format, args.verbose);
     raise_open_files();
     let _lock = lock(folder)?;
-    let host = Arc::new(Host::current()?);
+    let host = Arc::new(ProductEnvironment::current()?.without_lan());
     config.load_certificate(host.certificate())?;
     let store = Arc::new(ObservedStore::new(open_store(folder, &config).await?));
     let settings = config.settings(key, folder.is_draining());
@@ -92,7 +92,7 @@ async fn listening(relay: &Relay) -> anyhow::Result<Status> {
 }
 
 /// Opens what is to be shown. A relay whose page cannot be opened still keeps messages, so that is no reason to end.
-async fn open_web(config: &RelayConfig, host: &Arc<Host>, source: &Arc<Source>) -> Web {
+async fn open_web(config: &RelayConfig, host: &Arc<ProductEnvironment>, source: &Arc<Source>) -> Web {
     let mut web = Web::default();
     for (address, shows, key) in
         [(&config.web.listen, Shows::All, "web.listen"), (&config.web.page, Shows::Page, "web.page")]

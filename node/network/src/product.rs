@@ -1,62 +1,61 @@
-//! The real world of a relay: a tokio runtime, the system's clocks and random numbers, real sockets.
+//! The environment of the products: a tokio runtime, the system's clocks and random numbers, real sockets.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
-use kith_network::{Environment, Keypair, Purpose, Transport, WssCertificate};
 use kith_protocol::{Mono, Wall};
+use libp2p::identity::Keypair;
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 
-/// Where a relay gets tasks, time, randomness and transports from.
+use crate::environment::{Environment, Purpose, Transport};
+use crate::tls::WssCertificate;
+use crate::transport::product_transport;
+
+/// The real world, as a node or a relay meets it.
 #[derive(Debug)]
-pub struct Host {
+pub struct ProductEnvironment {
     runtime: tokio::runtime::Handle,
     started: Instant,
     seed: Mutex<StdRng>,
     certificate: WssCertificate,
+    has_lan: bool,
 }
 
-impl Host {
-    /// A host on the runtime of the caller.
+impl ProductEnvironment {
+    /// The environment on the runtime of the caller, with a local network around it.
     ///
     /// # Errors
     /// If there is no runtime here, or the system has no random numbers.
-    #[allow(clippy::disallowed_methods, reason = "this is where the system's clock comes in")]
     pub fn current() -> io::Result<Self> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        Self::on(runtime)
+    }
+
+    /// The environment on a runtime, with a local network around it.
+    ///
+    /// # Errors
+    /// If the system has no random numbers.
+    #[allow(clippy::disallowed_methods, reason = "this is where the system's clock comes in")]
+    pub fn on(runtime: tokio::runtime::Handle) -> io::Result<Self> {
         let seed = StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
         Ok(Self {
             runtime,
             started: Instant::now(),
             seed: Mutex::new(seed),
             certificate: WssCertificate::default(),
+            has_lan: true,
         })
     }
-}
 
-/// Measures how long something takes, more finely than [`Environment::mono`].
-#[derive(Debug, Clone, Copy)]
-pub struct Stopwatch(Instant);
-
-impl Stopwatch {
-    /// Starts one.
+    /// The same for a host that is not announced in its local network: a relay.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "this is where the system's clock comes in")]
-    pub fn start() -> Self {
-        Self(Instant::now())
+    pub fn without_lan(self) -> Self {
+        Self { has_lan: false, ..self }
     }
 
-    /// Since its start.
-    #[must_use]
-    pub fn elapsed(self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-impl Host {
     /// The certificate of secure WebSocket addresses.
     #[must_use]
     pub const fn certificate(&self) -> &WssCertificate {
@@ -64,7 +63,7 @@ impl Host {
     }
 }
 
-impl Environment for Host {
+impl Environment for ProductEnvironment {
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) {
         tracing::trace!(name, "task started");
         drop(self.runtime.spawn(task));
@@ -91,10 +90,10 @@ impl Environment for Host {
     }
 
     fn transport(&self, identity: &Keypair, _purpose: Purpose) -> io::Result<Transport> {
-        kith_network::product_transport_with(identity, &self.certificate)
+        product_transport(identity, &self.certificate)
     }
 
     fn has_lan(&self) -> bool {
-        false
+        self.has_lan
     }
 }
