@@ -290,6 +290,7 @@ fn body() -> impl Strategy<Value = PayloadBody> {
         receipt().prop_map(PayloadBody::Receipt),
         (vec(any::<[u8; 16]>().prop_map(EnvelopeId), 0..=limits::REQUESTED), any::<bool>())
             .prop_map(|(envelopes, rolled_back)| PayloadBody::Repair { envelopes, rolled_back }),
+        Just(PayloadBody::ListRequest),
         stream().prop_map(|(conversation, stream, ranges)| PayloadBody::EntryRequest {
             conversation: ConversationId(conversation),
             stream: StreamId(stream),

@@ -74,6 +74,35 @@ fn a_deposit_is_in_custody_listed_fetched_and_collected_once() {
 }
 
 #[test]
+fn custody_that_is_asked_for_anew_lasts_longer_and_a_repeated_deposit_changes_nothing() {
+    let (mut relay, owner, link) = open_relay(Policy { ttl: 10 * 3600, ..Policy::default() });
+    owner.put(&mut relay, vec![owner.spec(1)], now());
+    let letter = envelope("letter", 512);
+    let hours = |hours: u64| at(hours * limits::HOUR);
+    let deposit = |relay: &mut TestRelay, ttl: u32, when| {
+        ask(relay, link, Ask::Deposit(owner.deposit(1, &letter, ttl * 3600)), when)
+    };
+    let first = deposit(&mut relay, 10, hours(0));
+    assert_eq!(deposit(&mut relay, 10, hours(4)), first, "more than half of it is left");
+    let renewed = custody(&deposit(&mut relay, 10, hours(6)));
+    assert_eq!(
+        (renewed.stored_at, renewed.expires_at),
+        (Wall(T + 6 * limits::HOUR), Wall(T + 16 * limits::HOUR))
+    );
+    assert_eq!(refused(&deposit(&mut relay, 100, hours(6))), Some(RefusalCode::TtlTooLong));
+    // the end it had before passes
+    relay.tick(hours(12));
+    assert_eq!((listed(&owner.list(&mut relay, 0, 10, hours(12))).len(), relay.audit()), (1, Vec::new()));
+    // whose right is gone renews nothing
+    let mut ended = owner.spec(1);
+    ended.lifetime = 3600;
+    owner.put(&mut relay, vec![ended], hours(12));
+    assert_eq!(custody(&deposit(&mut relay, 10, hours(14))), renewed);
+    relay.tick(hours(17));
+    assert_eq!((listed(&owner.list(&mut relay, 0, 10, hours(17))).len(), relay.audit()), (0, Vec::new()));
+}
+
+#[test]
 fn only_who_proves_the_read_key_on_this_link_may_look() {
     let (mut relay, owner, link) = open_relay(Policy::default());
     let asks = |mailbox| {

@@ -106,7 +106,13 @@ impl Held {
         if entry.revoked.is_some() {
             return Err(RefusalCode::RightRevoked);
         }
-        if self.stored.iter().any(|stored| stored.id == id) {
+        let entitled = entry.expires.is_none_or(|expires| now < expires)
+            && (entry.deposits_max == 0 || entry.deposits < entry.deposits_max);
+        if let Some(stored) = self.stored.iter_mut().find(|stored| stored.id == id) {
+            let asked = u64::from(TTL) * 1000;
+            if entitled && stored.expires.saturating_sub(now) < asked / 2 {
+                stored.expires = now + asked;
+            }
             return Ok(true);
         }
         if self.collected.contains_key(&id) {

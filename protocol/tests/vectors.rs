@@ -404,6 +404,7 @@ fn frames_and_payloads() {
         ("entry", PayloadBody::Entry(Bytes::from_static(b"entry"))),
         ("frontiers", PayloadBody::Receipt(Receipt { frontiers: vec![frontier], ..Receipt::default() })),
         ("repair", PayloadBody::Repair { envelopes: vec![envelope], rolled_back: true }),
+        ("list request", PayloadBody::ListRequest),
         ("entry request", PayloadBody::EntryRequest { conversation, stream, ranges: vec![(1, 2)] }),
         ("voids", PayloadBody::Voids { conversation, stream, ranges: vec![(5, 1)] }),
     ];

@@ -130,6 +130,15 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.end();
+        if std::thread::panicking() || std::env::var_os("KITH_TEST_LOG").is_some() {
+            // a test that fails shows what its nodes had to say
+            const SHOWN: usize = 2_000;
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            for line in lines.iter().skip(lines.len().saturating_sub(SHOWN)) {
+                eprintln!("[{}] {line}", self.child.id());
+            }
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Engine {
         let pause = if !found {
             row.canary = None;
             self.core.put(row);
-            self.count_broken(relay, 1)?;
+            self.count_broken(relay, 1, "signed for an envelope and did not keep it")?;
             pace
         } else {
             canary.seen = canary.seen.saturating_add(1);
@@ -172,14 +172,13 @@ impl Engine {
     }
 
     /// A relay did not keep what it had signed for.
-    pub(super) fn count_broken(&mut self, relay: DeviceId, count: u32) -> Result<(), Fault> {
+    pub(super) fn count_broken(&mut self, relay: DeviceId, count: u32, what: &str) -> Result<(), Fault> {
         let Some(mut row) = self.relay_row(&relay)? else { return Ok(()) };
         row.figures.broken = row.figures.broken.saturating_add(count);
         row.figures.broken_at = Some(self.core.now.wall);
         self.core.put(row);
         let text = format!(
-            "Relay {} signed for an envelope and did not keep it. Do not rely on it: add another with \
-             `kith relay add ADDRESS`.",
+            "Relay {} {what}. Do not rely on it: add another with `kith relay add ADDRESS`.",
             relay.short()
         );
         self.core.notice("relay-broke-word", text, About::default());

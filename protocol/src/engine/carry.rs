@@ -2,11 +2,15 @@
 //! has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
 
 use super::outbox::Ready;
 use super::output::Output;
 use super::timer::Timer;
 use super::{DepositId, Engine, Fault};
+use crate::crypto::custody::Custody as Signed;
 use crate::crypto::right::{RelayRight, deposit_mac, take_bundle_mac};
 use crate::id::{DeviceId, EnvelopeId, RightId};
 use crate::identity;
@@ -21,6 +25,14 @@ use crate::wire::relay::{Ask, Deposit, RelayRequest};
 const PAGE: usize = 32;
 /// Shortest time to live a deposit asks for, in seconds.
 const TTL_MIN: u64 = 60;
+/// Requests on the way to relays that have not answered lately, all together: the others always have the rest.
+const UNPROVEN_ALL: usize = limits::DEPOSITS_ALL / 2;
+/// Such requests to one relay.
+const UNPROVEN: usize = 2 * limits::DEPOSITS;
+/// Custody is renewed when no more than this is left of it,
+const RENEW_LEFT: u64 = limits::DAY;
+/// or this part of its time, if that is less.
+const RENEW_PART: u64 = 4;
 
 /// The way to one relay of one device.
 #[derive(Debug, Default)]
@@ -38,7 +50,7 @@ pub(super) struct Carrier {
     pub(super) ttl: Option<u64>,
     /// Jobs this relay will never take.
     pub(super) never: BTreeSet<u64>,
-    /// When the first custody here ends or nears its end.
+    /// When the first custody here nears its end.
     pub(super) renew: Option<Wall>,
 }
 
@@ -55,8 +67,10 @@ impl Carrier {
         self.next_seq = self.next_seq.min(seq);
     }
 
+    /// After a failure one deposit goes ahead, to see whether the relay takes it.
     fn has_room(&self) -> bool {
-        self.in_flight.len() < limits::DEPOSITS && self.bytes < limits::DEPOSIT_BYTES
+        let most = if self.attempts == 0 { limits::DEPOSITS } else { 1 };
+        self.in_flight.len() < most && self.bytes < limits::DEPOSIT_BYTES
     }
 }
 
@@ -72,14 +86,18 @@ pub(super) enum Purpose {
 }
 
 /// Deposits on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Carry {
     pub(super) carriers: BTreeMap<(DeviceId, DeviceId), Carrier>,
     /// Requests on the way: to which relay, and what for.
     pub(super) requests: BTreeMap<DepositId, (DeviceId, Purpose)>,
+    /// Relays that answered when they were last asked.
+    proven: BTreeSet<DeviceId>,
     next: u64,
     /// Devices that wait until fewer requests are on the way.
     starved: BTreeSet<DeviceId>,
+    /// The last of them that was let try.
+    fed: DeviceId,
     /// Random, so that pseudonyms mean nothing outside this process.
     salt: [u8; 16],
 }
@@ -87,7 +105,37 @@ pub(super) struct Carry {
 impl Carry {
     /// `first`: random, so that an answer to a request of an earlier Engine is nobody's.
     pub(super) fn new(salt: [u8; 16], first: u32) -> Self {
-        Self { salt, next: u64::from(first) << 16, ..Self::default() }
+        Self {
+            carriers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            proven: BTreeSet::new(),
+            next: u64::from(first) << 16,
+            starved: BTreeSet::new(),
+            fed: DeviceId([0; 32]),
+            salt,
+        }
+    }
+
+    /// Whether there is room for one more request to a relay: those that do not answer must not fill it.
+    fn has_room(&self, relay: &DeviceId) -> bool {
+        if self.requests.len() >= limits::DEPOSITS_ALL {
+            return false;
+        }
+        if self.proven.contains(relay) {
+            return true;
+        }
+        let unproven = || self.requests.values().map(|(to, _)| to).filter(|to| !self.proven.contains(to));
+        unproven().count() < UNPROVEN_ALL && unproven().filter(|to| *to == relay).count() < UNPROVEN
+    }
+
+    /// A relay answered, or did not.
+    pub(super) fn heard(&mut self, relay: DeviceId, answered: bool) {
+        const REMEMBERED: usize = 4 * 1024;
+        if !answered {
+            self.proven.remove(&relay);
+        } else if self.proven.len() < REMEMBERED || self.proven.contains(&relay) {
+            self.proven.insert(relay);
+        }
     }
 }
 
@@ -188,7 +236,7 @@ impl Engine {
             self.core.timers.set_earlier(Timer::Carry(device), now.mono.plus(young));
             return Ok(false);
         }
-        if self.carry.requests.len() >= limits::DEPOSITS_ALL {
+        if !self.carry.has_room(&place.relay) {
             self.carry.starved.insert(device);
             return Ok(false);
         }
@@ -200,23 +248,23 @@ impl Engine {
         let Some(sealed) = job.sealed.clone() else { return Ok(false) };
         let Some(carrier) = self.carry.carriers.get_mut(&way) else { return Ok(false) };
         carrier.next_seq = carrier.next_seq.max(seq.saturating_add(1));
-        if self.is_carried(device, seq, place, &sealed, right.id)? {
+        if self.is_carried(&job, place, &sealed, right.id)? {
             return Ok(true);
         }
         self.deposit(peer, place, right, &job, &sealed);
         Ok(true)
     }
 
-    /// Whether a relay signed for this envelope under this right, and its custody lasts a while. Notes when it ends.
+    /// Whether a relay signed for this envelope under this right, and its custody is not near its end. Notes when to look
+    /// again.
     fn is_carried(
         &mut self,
-        device: DeviceId,
-        seq: u64,
+        job: &Job,
         place: &RelayRef,
         sealed: &Sealed,
         right: RightId,
     ) -> Result<bool, Fault> {
-        let Some(carriage) = self.core.get::<Carriage>(&Key::Carriage(device, seq))? else {
+        let Some(carriage) = self.core.get::<Carriage>(&Key::Carriage(job.device, job.seq))? else {
             return Ok(false);
         };
         let custodian = carriage.custodians.iter().find(|custodian| custodian.relay == place.relay);
@@ -224,18 +272,23 @@ impl Engine {
         if custodian.envelope != sealed.id || custodian.right != right {
             return Ok(false);
         }
+        let now = self.core.now.wall;
         let until = custodian.until;
-        if until <= self.core.now.wall {
-            return Ok(false);
-        }
-        self.renew_at(device, place.relay, until);
-        Ok(true)
+        let left = renewed_with(&custodian.receipt);
+        // custody that lasts about as long as the job needs no more
+        let lasts = job.created.plus(job.ttl).since(until) <= left / 2;
+        self.renew_near(job.device, place.relay, until, left);
+        Ok(now < until.minus(left) || (lasts && now < until))
     }
 
-    /// Custody at a relay ends then: what is still open is deposited again.
-    pub(super) fn renew_at(&mut self, device: DeviceId, relay: DeviceId, until: Wall) {
+    /// Notes when to renew custody at a relay: what is still open then is deposited again. If it does not get longer by
+    /// that, it is tried again after a while.
+    pub(super) fn renew_near(&mut self, device: DeviceId, relay: DeviceId, until: Wall, left: u64) {
+        let again = self.core.now.wall.plus((left / 4).max(limits::MINUTE));
+        let at = until.minus(left);
+        let at = if at > self.core.now.wall { at } else { again };
         if let Some(carrier) = self.carry.carriers.get_mut(&(device, relay)) {
-            carrier.renew = Some(carrier.renew.map_or(until, |renew| renew.min(until)));
+            carrier.renew = Some(carrier.renew.map_or(at, |renew| renew.min(at)));
         }
     }
 
@@ -355,7 +408,7 @@ impl Engine {
         }
     }
 
-    /// Custody that has ended is renewed while its job is open.
+    /// Custody that nears its end is renewed while its job is open.
     pub(super) fn renew_custody(&mut self) {
         let now = self.core.now.wall;
         for ((device, _), carrier) in &mut self.carry.carriers {
@@ -367,9 +420,15 @@ impl Engine {
         }
     }
 
-    /// There is room on the way again.
+    /// There is room on the way again: some of those that wait may try, each in its turn.
     pub(super) fn feed_starved(&mut self) {
-        while let Some(device) = self.carry.starved.pop_first() {
+        const FED: usize = 16;
+        for _ in 0..FED {
+            let carry = &mut self.carry;
+            let next = carry.starved.range((Bound::Excluded(carry.fed), Bound::Unbounded)).next().copied();
+            let Some(device) = next.or_else(|| carry.starved.first().copied()) else { return };
+            carry.starved.remove(&device);
+            carry.fed = device;
             self.pump.insert(device);
         }
     }
@@ -381,5 +440,64 @@ impl Engine {
             self.pump.insert(outbox.device);
         }
         Ok(())
+    }
+}
+
+/// Custody is renewed when so much of it is left.
+pub(super) fn renewed_with(receipt: &Bytes) -> u64 {
+    let lasts = Signed::verify(receipt).map_or(0, |signed| signed.expires_at.since(signed.stored_at));
+    (lasts / RENEW_PART).min(RENEW_LEFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEAD: DeviceId = DeviceId([1; 32]);
+    const LIVE: DeviceId = DeviceId([2; 32]);
+
+    fn ask(carry: &mut Carry, relay: DeviceId) {
+        carry.next += 1;
+        let id = DepositId(carry.next);
+        carry.requests.insert(id, (relay, Purpose::Bundle { device: DeviceId([9; 32]) }));
+    }
+
+    fn fill(carry: &mut Carry, relay: DeviceId) -> usize {
+        let before = carry.requests.len();
+        while carry.has_room(&relay) {
+            ask(carry, relay);
+        }
+        carry.requests.len() - before
+    }
+
+    #[test]
+    fn relays_that_do_not_answer_leave_room_for_those_that_do() {
+        let mut carry = Carry::new([0; 16], 0);
+        carry.heard(LIVE, true);
+        assert_eq!(fill(&mut carry, DEAD), UNPROVEN);
+        for other in 3..40 {
+            fill(&mut carry, DeviceId([other; 32]));
+        }
+        assert_eq!(carry.requests.len(), UNPROVEN_ALL, "whatever the number of dead relays");
+        assert_eq!(fill(&mut carry, LIVE), limits::DEPOSITS_ALL - UNPROVEN_ALL);
+        assert!(!carry.has_room(&LIVE), "and there is a bound for all");
+    }
+
+    #[test]
+    fn a_relay_is_proven_by_its_last_answer_only() {
+        let mut carry = Carry::new([0; 16], 0);
+        carry.heard(LIVE, true);
+        carry.heard(LIVE, false);
+        assert_eq!(fill(&mut carry, LIVE), UNPROVEN);
+    }
+
+    #[test]
+    fn after_a_failure_one_deposit_goes_ahead() {
+        let mut carrier = Carrier { attempts: 1, ..Carrier::default() };
+        assert!(carrier.has_room());
+        carrier.in_flight.insert(1, 256);
+        assert!(!carrier.has_room());
+        carrier.attempts = 0;
+        assert!(carrier.has_room());
     }
 }

@@ -1,17 +1,14 @@
 //! Contacts: what we tell them about ourselves, what they tell us, and what the person does with them.
 
 use super::command::{Answer, CommandError};
-use super::core::About;
 use super::invites::{new_contact, new_peer};
 use super::output::{Output, Transient};
 use super::{Engine, Fault};
 use crate::directory::week_key_pair;
 use crate::id::{AccountId, DeviceId};
-use crate::identity::{self, DeviceList, ListChange};
+use crate::identity::{self, DeviceList};
 use crate::limits;
-use crate::record::{
-    Contact, ContactState, EventBody, GrantOf, Key, KeyRange, Owner, Peer, PeerDeviceList, Session,
-};
+use crate::record::{Contact, ContactState, EventBody, GrantOf, Key, KeyRange, Owner, Peer, Session};
 use crate::secret::Secret32;
 use crate::wire::{ContactInfo, Frame, PayloadBody};
 
@@ -127,77 +124,6 @@ impl Engine {
         Ok(())
     }
 
-    /// A signed device list of a contact: newer ones replace what is known, and news are told.
-    pub(super) fn list_came(&mut self, account: AccountId, list: &DeviceList) -> Result<(), Fault> {
-        if list.account != account {
-            return Err(Fault::Misbehaviour("shows another account's device list".into()));
-        }
-        let Some(mut contact) = self.core.contact(&account)? else { return Ok(()) };
-        let known: Option<PeerDeviceList> = self.core.get(&Key::DeviceList(account))?;
-        if let Some(mut known) = known {
-            let parsed = DeviceList::parse(&known.list)
-                .map_err(|_| Fault::Internal("reading a stored device list"))?;
-            match list.compare(&parsed) {
-                ListChange::Newer => {}
-                ListChange::Same | ListChange::Older => return Ok(()),
-                ListChange::Fork => {
-                    if !known.forked {
-                        known.forked = true;
-                        self.core.put(known);
-                        let text = format!(
-                            "{}'s account has signed two different device lists. Somebody else may hold the account: \
-                             compare safety numbers before you go on.",
-                            contact.display_name()
-                        );
-                        self.core.notice("fork", text, About::account(account));
-                    }
-                    return Ok(());
-                }
-            }
-            for certificate in &list.devices {
-                if !contact.devices.contains(&certificate.device) {
-                    let text = format!("{} uses a new device.", contact.display_name());
-                    self.core.notice("new-device", text, About::device(account, certificate.device));
-                }
-            }
-        }
-        let devices: Vec<DeviceId> = list.devices.iter().map(|certificate| certificate.device).collect();
-        for gone in contact.devices.iter().filter(|device| !devices.contains(device)) {
-            self.drop_jobs(*gone, "the device left its account")?;
-            self.forget_device(*gone)?;
-        }
-        let now = self.core.now.wall;
-        for device in &devices {
-            self.core.put(Owner { device: *device, account });
-            if self.core.peer(device)?.is_none() {
-                let right = Secret32::random(&mut *self.core.rng);
-                self.put_new_peer(new_peer(*device, account, right, now))?;
-            }
-        }
-        let (version, bytes) = (list.version, list.bytes.clone());
-        self.core.put(PeerDeviceList { account, version, list: bytes, forked: false });
-        contact.devices = devices;
-        self.core.put(contact);
-        Ok(())
-    }
-
-    /// A contact names its device list: if we are told of a newer one than we know, we ask by telling ours.
-    pub(super) fn list_heard(
-        &mut self,
-        contact: &Contact,
-        version: u64,
-        hash: &[u8; 32],
-    ) -> Result<(), Fault> {
-        let Some(known) = self.core.get::<PeerDeviceList>(&Key::DeviceList(contact.account))? else {
-            return Ok(());
-        };
-        if version <= known.version || hash == &[0; 32] {
-            return Ok(());
-        }
-        tracing::debug!(contact = %contact.account.short(), version, "a newer device list exists");
-        Ok(())
-    }
-
     /// Every contact's devices are told anew about us.
     pub(super) fn tell_contacts(&mut self) -> Result<(), Fault> {
         let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
@@ -230,6 +156,8 @@ impl Engine {
         self.wishes.remove(&device);
         self.inbound.remove(&device);
         self.relayed.owed.remove(&device);
+        self.lacking.remove(&device);
+        self.lists_told.remove(&device);
         self.drop_jobs(device, "the contact was removed here")?;
         self.core.delete(Key::Peer(device));
         Ok(())

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use super::carry::Purpose;
-use super::core::About;
+use super::carry::{Purpose, renewed_with};
 use super::{DepositFailure, DepositId, Engine, Fault};
 use crate::crypto::custody::Custody as Signed;
 use crate::id::{DeviceId, EnvelopeId, RightId};
@@ -14,7 +13,7 @@ use crate::record::{
 };
 use crate::time::Wall;
 use crate::wire::relay::{Answer, Refusal, RefusalCode};
-use crate::wire::{Frame, Lacking};
+use crate::wire::{Frame, PayloadBody};
 
 /// Longest pause before a relay that could not be reached is tried again.
 const PAUSE_MAX: u64 = 10 * limits::MINUTE;
@@ -40,6 +39,7 @@ impl Engine {
         result: Result<Bytes, DepositFailure>,
     ) -> Result<(), Fault> {
         let Some((relay, purpose)) = self.carry.requests.remove(&id) else { return Ok(()) };
+        self.carry.heard(relay, result.is_ok());
         self.feed_starved();
         let answer = match result {
             Err(failure) => Err(failure),
@@ -114,6 +114,7 @@ impl Engine {
         carrier.attempts = carrier.attempts.saturating_add(1);
         carrier.not_before = now.plus(pause).plus(jitter);
         let detail = format!("{}: {failure}", handed.place.relay.short());
+        tracing::debug!(peer = %handed.device.short(), relay = detail, pause, "a deposit failed");
         carrier.why = Some((StepKind::RelayUnreachable, detail.clone()));
         self.note_step(handed.device, handed.seq, StepKind::RelayUnreachable, &detail)
     }
@@ -165,15 +166,15 @@ impl Engine {
         carrier.attempts = carrier.attempts.saturating_add(1);
         carrier.not_before = now.plus(pause).plus(jitter);
         let detail = format!("{}: {why}", handed.place.relay.short());
+        tracing::debug!(peer = %handed.device.short(), relay = detail, pause, "a deposit was refused");
         carrier.why = Some((StepKind::RelayRefused, detail.clone()));
         self.note_step(handed.device, handed.seq, StepKind::RelayRefused, &detail)
     }
 
     /// A relay signed that it keeps an envelope.
     fn in_custody(&mut self, handed: &Handed, receipt: Bytes, signed: &Signed) -> Result<(), Fault> {
-        // what it promised, by our own clock
-        let until = self.core.now.wall.plus(signed.expires_at.since(signed.stored_at));
-        self.renew_at(handed.device, handed.place.relay, until);
+        let until = self.custody_ends(handed, signed)?;
+        self.renew_near(handed.device, handed.place.relay, until, renewed_with(&receipt));
         let Some(carriage) = self.note_custodian(handed, receipt, until)? else { return Ok(()) };
         let Some(job) = self.core.get::<Job>(&Key::Job(handed.device, handed.seq))? else { return Ok(()) };
         match job.body {
@@ -186,9 +187,38 @@ impl Engine {
             JobBody::Receipt if carriage.have() >= carriage.needed() => {
                 self.end_job(handed.device, handed.seq)
             }
-            JobBody::Payload(_) if carriage.have() >= carriage.needed() => self.end_answer(handed),
+            JobBody::Payload(body) if carriage.have() >= carriage.needed() => {
+                // a question is asked again if no answer comes
+                if is_question(&body) {
+                    self.end_job(handed.device, handed.seq)
+                } else {
+                    self.end_answer(handed)
+                }
+            }
             JobBody::Receipt | JobBody::Payload(_) | JobBody::Resend(_) | JobBody::Accept => Ok(()),
         }
+    }
+
+    /// When what a relay promised ends, by our own clock: a receipt may be one that was given before.
+    fn custody_ends(&self, handed: &Handed, signed: &Signed) -> Result<Wall, Fault> {
+        let now = self.core.now.wall;
+        let known: Option<Carriage> = self.core.get(&Key::Carriage(handed.device, handed.seq))?;
+        let before = known.and_then(|carriage| {
+            let same = |custodian: &&Custodian| {
+                custodian.relay == handed.place.relay && custodian.envelope == handed.envelope
+            };
+            let custodian = carriage.custodians.iter().find(same)?;
+            let word = Signed::verify(&custodian.receipt).ok()?;
+            (word.stored_at == signed.stored_at && signed.expires_at >= word.expires_at)
+                .then(|| custodian.until.plus(signed.expires_at.since(word.expires_at)))
+        });
+        if let Some(until) = before {
+            return Ok(until);
+        }
+        // a first receipt that was lost may be as old as the job
+        let job: Option<Job> = self.core.get(&Key::Job(handed.device, handed.seq))?;
+        let age = job.map_or(0, |job| now.since(job.created)).min(now.since(signed.stored_at));
+        Ok(now.plus(signed.expires_at.since(signed.stored_at)).minus(age))
     }
 
     fn note_custodian(
@@ -333,40 +363,9 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    /// A device says that relays did not have what they had signed for.
-    pub(super) fn relays_lacked(&mut self, device: DeviceId, lacking: &[Lacking]) -> Result<(), Fault> {
-        const LOOKED_AT: usize = 2048;
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let carriages: Vec<Carriage> = self.core.range(&KeyRange::Carriages(device), LOOKED_AT)?;
-        // both clocks may be off by so much
-        const SLACK: u64 = 10 * limits::MINUTE;
-        for word in lacking {
-            let broke = carriages
-                .iter()
-                .flat_map(|carriage| &carriage.custodians)
-                .filter(|custodian| {
-                    let signed = Signed::verify(&custodian.receipt);
-                    custodian.relay == word.relay
-                        && word.envelopes.contains(&custodian.envelope)
-                        && signed.is_ok_and(|signed| {
-                            signed.stored_at.plus(SLACK) < word.at && word.at.plus(SLACK) < signed.expires_at
-                        })
-                })
-                .count();
-            if broke > 0 {
-                let account = self.core.owner(&device)?;
-                let text = format!(
-                    "Relay {} signed for {broke} messages and did not keep them. Other relays had them.",
-                    word.relay.short()
-                );
-                let about = About { account, device: Some(device), entry: None };
-                self.core.notice("relay-broke-word", text, about);
-                self.count_broken(word.relay, u32::try_from(broke).unwrap_or(u32::MAX))?;
-            }
-        }
-        Ok(())
-    }
+/// Whether a job only asks for something, which is asked again when no answer comes.
+fn is_question(body: &Bytes) -> bool {
+    matches!(PayloadBody::decode(body), Ok(PayloadBody::EntryRequest { .. } | PayloadBody::ListRequest))
 }

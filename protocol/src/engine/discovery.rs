@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Searches a device's records of this week and, near the edge or in vain, of its neighbours.
-    fn look_up(&mut self, contact: &Contact, peer: &Peer) -> Result<(), Fault> {
+    pub(super) fn look_up(&mut self, contact: &Contact, peer: &Peer) -> Result<(), Fault> {
         if !self.directory.ready {
             return Ok(());
         }
@@ -177,7 +177,7 @@ impl Engine {
                 if outer.seq > self.core.directory_seq() {
                     self.core.raise_directory_seq(outer.seq);
                     self.publish_soon();
-                    self.become_rolled_back(None)?;
+                    self.become_rolled_back()?;
                 }
                 Ok(())
             }

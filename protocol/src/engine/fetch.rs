@@ -321,7 +321,11 @@ impl Engine {
             if station.listed.contains_key(&id) {
                 continue;
             }
-            let word = self.lacking.entry(from).or_default().entry(*relay).or_insert_with(|| Lacking {
+            let words = self.lacking.entry(from).or_default();
+            if words.get(relay).is_some_and(|word| word.envelopes.is_empty()) {
+                continue; // it has lost all, which says more
+            }
+            let word = words.entry(*relay).or_insert_with(|| Lacking {
                 relay: *relay,
                 envelopes: Vec::new(),
                 at: Wall(u64::MAX),

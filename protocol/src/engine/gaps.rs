@@ -122,11 +122,12 @@ impl Engine {
         // while what is missing is on its way anyway, or nobody can be asked, only wait
         let linked = self.links.contains_key(&from);
         let can_ask = (linked || self.has_relays(&from)?) && !self.is_backed_up(&from)?;
-        // who is away cannot answer soon, and relays carry what was asked
+        // who is away cannot answer soon, and relays carry what was asked: their custody ends its job, and it is asked anew
         let pause = if linked { limits::GAP_WAIT << asked.min(8) } else { limits::MINUTE << asked.min(10) };
         let Some(gap) = self.gaps.get_mut(&id) else { return Ok(()) };
         if can_ask {
             gap.asked = gap.asked.saturating_add(1);
+            tracing::debug!(peer = %from.short(), ?ranges, asked, "asking for missing entries");
             let account = self.core.owner(&from)?;
             if let Some(account) = account {
                 let body = PayloadBody::EntryRequest { conversation, stream: id, ranges };
@@ -263,7 +264,7 @@ impl Engine {
     /// Our bundle request for a repair was answered: the request is the first message of the fresh session.
     pub(super) fn seal_repair(&mut self, device: DeviceId, session: Session) -> Result<(), Fault> {
         let Some(account) = self.core.owner(&device)? else { return Ok(()) };
-        let rolled_back = self.rolled_back_at.is_some();
+        let rolled_back = self.is_rolled_back(&account);
         let unopened = self.inbound.get_mut(&device).map(|inbound| std::mem::take(&mut inbound.unopened));
         let envelopes: Vec<EnvelopeId> = unopened.into_iter().flatten().take(limits::REQUESTED).collect();
         let body = PayloadBody::Repair { envelopes: envelopes.clone(), rolled_back };
@@ -321,7 +322,7 @@ impl Engine {
         }
         let conversation = self.direct_id(contact.account);
         self.expect(frontier.stream, conversation, device, frontier.delivered);
-        self.become_rolled_back(Some(contact))
+        self.claimed_rolled_back(contact)
     }
 
     /// A receipt speaks of entries of ours that we do not have: this device was put back to an older state.
@@ -336,27 +337,48 @@ impl Engine {
         if stream.closed {
             return Ok(());
         }
-        self.become_rolled_back(Some(contact))
+        self.claimed_rolled_back(contact)
     }
 
-    /// Opens new streams and new sessions everywhere, and tells the person, once per process.
-    pub(super) fn become_rolled_back(&mut self, contact: Option<&Contact>) -> Result<(), Fault> {
-        if self.rolled_back_at.is_some() {
+    /// Whether this device is, or may be, older than it was, as far as an account is concerned.
+    fn is_rolled_back(&self, account: &AccountId) -> bool {
+        self.rolled_back_at.is_some() || self.rolled_back_for.contains(account)
+    }
+
+    /// A contact says that this device is older than it was. That cannot be proved, so it concerns this contact alone: a
+    /// new stream and new sessions, once per process. Other contacts say so themselves, and our own directory record
+    /// proves it.
+    fn claimed_rolled_back(&mut self, contact: &Contact) -> Result<(), Fault> {
+        if self.is_rolled_back(&contact.account) {
             return Ok(());
         }
-        self.rolled_back_at = Some(self.core.now.wall);
-        let conversations: Vec<Conversation> = self.core.range(&KeyRange::Conversations, limits::CONTACTS)?;
-        for mut conversation in conversations {
-            if let Some(id) = conversation.own_stream.take() {
-                if let Some(mut stream) = self.stream(&id)? {
-                    stream.closed = true;
-                    self.core.put(stream);
-                }
-                self.core.put(conversation);
-            }
+        self.rolled_back_for.insert(contact.account);
+        if let Some(conversation) = self.direct(contact.account)? {
+            self.close_own_stream(conversation)?;
         }
-        let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
-        for device in contacts.iter().flat_map(|contact| contact.devices.iter()) {
+        self.break_sessions(contact)?;
+        let name = contact.display_name();
+        let text = format!(
+            "{name} has receipts for messages that this device does not have: it may have been restored from a copy, \
+             or a copy of it is running, or {name}'s Kith is at fault. A new session with {name} is started, and what \
+             is missing is asked for."
+        );
+        self.core.notice("rolled-back", text, About::account(contact.account));
+        Ok(())
+    }
+
+    fn close_own_stream(&mut self, mut conversation: Conversation) -> Result<(), Fault> {
+        let Some(id) = conversation.own_stream.take() else { return Ok(()) };
+        if let Some(mut stream) = self.stream(&id)? {
+            stream.closed = true;
+            self.core.put(stream);
+        }
+        self.core.put(conversation);
+        Ok(())
+    }
+
+    fn break_sessions(&mut self, contact: &Contact) -> Result<(), Fault> {
+        for device in &contact.devices {
             for mut session in self.core.sessions(device)? {
                 if !session.broken {
                     session.broken = true;
@@ -365,13 +387,31 @@ impl Engine {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Our own directory record proves that this device is older than it was: new streams and new sessions with
+    /// everybody, and the person is told, once per process.
+    pub(super) fn become_rolled_back(&mut self) -> Result<(), Fault> {
+        if self.rolled_back_at.is_some() {
+            return Ok(());
+        }
+        self.rolled_back_at = Some(self.core.now.wall);
+        let conversations: Vec<Conversation> = self.core.range(&KeyRange::Conversations, limits::CONTACTS)?;
+        for conversation in conversations {
+            if !self.rolled_back_for.contains(&conversation.with) {
+                self.close_own_stream(conversation)?;
+            }
+        }
+        let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
+        for contact in &contacts {
+            if !self.rolled_back_for.contains(&contact.account) {
+                self.break_sessions(contact)?;
+            }
+        }
         let text = "This device holds an older state than before: it was restored from a copy, or a copy of it is \
                     running. New sessions are started, and messages written since the copy are asked for.";
-        self.core.notice(
-            "rolled-back",
-            text.into(),
-            contact.map(|c| About::account(c.account)).unwrap_or_default(),
-        );
+        self.core.notice("rolled-back", text.into(), About::default());
         Ok(())
     }
 }

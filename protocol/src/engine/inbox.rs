@@ -307,7 +307,7 @@ impl Engine {
         if contact.state != ContactState::Accepted {
             return Err(Fault::Misbehaviour("writes although it is no contact".into()));
         }
-        self.list_heard(&contact, opened.payload.list_version, &opened.payload.list_hash)?;
+        self.list_heard(&contact, from, opened.payload.list_version, &opened.payload.list_hash)?;
         match opened.payload.body {
             PayloadBody::Entry(bytes) => {
                 let again = self.entry_came(&contact, from, &bytes)?;
@@ -323,6 +323,7 @@ impl Engine {
             PayloadBody::EntryRequest { conversation, stream, ranges } => {
                 self.entries_asked(&contact, from, conversation, stream, &ranges)
             }
+            PayloadBody::ListRequest => self.list_asked(contact.account, from),
             PayloadBody::Update(info) => self.info_came(contact, from, &info),
             PayloadBody::Voids { conversation, stream, ranges } => {
                 self.voids_came(&contact, conversation, stream, &ranges)

@@ -209,7 +209,7 @@ impl Engine {
         let needed = self.agreeing_peers_needed()?;
         self.core.clock.heard(peer, time, needed);
         if let Some((version, hash)) = list {
-            self.list_heard(&contact, version, &hash)?;
+            self.list_heard(&contact, peer, version, &hash)?;
         }
         Ok(())
     }

@@ -6,10 +6,11 @@
 //!
 //! The Engine knows no socket and no file. Its parts: `links` (what lives as long as a connection), `outbox` (jobs),
 //! `inbox` (envelopes) and `holes` (those that came too early), `sessions`, `messages` (writing) and `entries` (what
-//! comes in), `acks` and `receipts`, `gaps` (repair), `invites`, `contacts`, `discovery`. Of relays: `carry` and
-//! `custody` (deposits at others' relays), `relayed` (receipts on that way); `stations`, `fetch`, `grants`, `prekeys`,
+//! comes in), `acks` and `receipts`, `gaps` (repair), `invites`, `contacts` and `lists` (of their devices), `discovery`. Of relays: `carry` and
+//! `custody` (deposits at others' relays), `relayed` (receipts on that way), `accused` (relays that lost something); `stations`, `fetch`, `grants`, `prekeys`,
 //! `canary` and `own_relays` (our own). Each is a set of steps on the one `core::Core` of rows and clocks.
 
+mod accused;
 mod acks;
 mod canary;
 mod carry;
@@ -29,6 +30,7 @@ mod inbox;
 mod input;
 mod invites;
 mod links;
+mod lists;
 mod messages;
 mod outbox;
 mod output;
@@ -52,7 +54,7 @@ pub use output::{Output, Transient};
 use self::core::Core;
 use self::timer::Timer;
 use crate::crypto::CryptoError;
-use crate::id::{DeviceId, EnvelopeId};
+use crate::id::{AccountId, DeviceId, EnvelopeId};
 use crate::limits;
 use crate::record::{ReadError, Reader};
 use crate::time::{Mono, Now, Wall};
@@ -115,10 +117,16 @@ pub struct Engine {
     senseless: BTreeSet<DeviceId>,
     /// This device found itself older than it was, in this process.
     rolled_back_at: Option<Wall>,
+    /// Contacts that said so without proof, in this process.
+    rolled_back_for: BTreeSet<AccountId>,
     /// Devices whose queue may move.
     pump: BTreeSet<DeviceId>,
     /// Devices that are owed acknowledgements or receipts.
     tell: BTreeSet<DeviceId>,
+    /// Device lists of contacts that were heard of and are not here.
+    lists: lists::Lists,
+    /// When devices were last told our own because they asked.
+    lists_told: BTreeMap<DeviceId, Mono>,
     /// What came and is not opened.
     inbound: BTreeMap<DeviceId, holes::Inbound>,
     /// Bundles that are wanted.
@@ -133,6 +141,8 @@ pub struct Engine {
     taken: BTreeSet<EnvelopeId>,
     /// Relays that had not what others had, by who sent it.
     lacking: fetch::LackingBy,
+    /// Relays that others say broke their word.
+    accused: accused::Accused,
     /// When one-time keys were last looked through.
     keys_swept: Wall,
 }
@@ -157,15 +167,19 @@ impl Engine {
             dropping: BTreeMap::new(),
             senseless: BTreeSet::new(),
             rolled_back_at: None,
+            rolled_back_for: BTreeSet::new(),
             pump: BTreeSet::new(),
             tell: BTreeSet::new(),
+            lists: lists::Lists::new(),
+            lists_told: BTreeMap::new(),
             inbound: BTreeMap::new(),
             wishes: BTreeMap::new(),
             relayed: relayed::Relayed::default(),
-            carry: carry::Carry::default(),
+            carry: carry::Carry::new([0; 16], 0),
             stations: BTreeMap::new(),
             taken: BTreeSet::new(),
             lacking: fetch::LackingBy::new(),
+            accused: accused::Accused::new(),
             keys_swept: Wall(0),
         };
         let first = u32::from_be_bytes(engine.core.random());
@@ -242,7 +256,7 @@ impl Engine {
     pub(crate) fn whisper(
         &mut self,
         device: DeviceId,
-        account: crate::id::AccountId,
+        account: AccountId,
         body: crate::wire::PayloadBody,
         now: Now,
     ) -> bool {
@@ -296,6 +310,7 @@ impl Engine {
             Timer::Relay(relay) => self.relay_silent(relay),
             Timer::OpenAgain(relay) => self.open_again(relay),
             Timer::Canary(relay) => self.canary_due(relay),
+            Timer::List(device) => self.list_missing(device),
             Timer::Publish => self.publish(),
             Timer::Housekeeping => self.housekeeping(),
         }

@@ -309,6 +309,10 @@ impl Engine {
         if state.bundle_left == 0 {
             row.bundle = None;
         }
+        let had = row.state == RelayState::Open;
+        if had && state.created {
+            row.canary = None;
+        }
         if matches!(row.state, RelayState::New | RelayState::Refused(_)) {
             row.state = RelayState::Open;
         }
@@ -317,6 +321,9 @@ impl Engine {
         if state.created {
             // whatever it knew before is gone: all rights are put again
             self.want_all_grants(relay)?;
+            if had {
+                self.relay_forgot(relay)?;
+            }
         }
         self.load_grants(relay)?;
         self.send_grants(relay)?;

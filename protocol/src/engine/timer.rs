@@ -36,6 +36,8 @@ pub(super) enum Timer {
     OpenAgain(DeviceId),
     /// A canary is to be sent or looked for.
     Canary(DeviceId),
+    /// A device list that this device named is not here yet.
+    List(DeviceId),
     /// The directory record is to be published.
     Publish,
     /// Lifetimes are to be looked at.
@@ -59,6 +61,7 @@ impl Timer {
             Self::Relay(_) => "a silent relay",
             Self::OpenAgain(_) => "open a mailbox",
             Self::Canary(_) => "a canary",
+            Self::List(_) => "a device list",
             Self::Publish => "publish",
             Self::Housekeeping => "housekeeping",
         }

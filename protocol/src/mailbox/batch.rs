@@ -291,6 +291,23 @@ impl Tx<'_> {
         self.count(Totals { envelopes: 1, bytes: signed(size), ..Totals::default() });
     }
 
+    /// Keeps a stored envelope longer. The mark of its earlier end finds nothing to do.
+    pub(super) fn prolong(
+        &mut self,
+        id: MailboxId,
+        mailbox: Box<MailboxRow>,
+        envelope: EnvelopeId,
+        known: KnownRow,
+        (stored_at, expires_at): (crate::Wall, crate::Wall),
+    ) {
+        let KnownRow::Stored { cursor, right, size, .. } = known else { return };
+        let known = KnownRow::Stored { cursor, right, size, stored_at, expires_at };
+        self.set(RowKey::Known(id, envelope), Some(Row::Known(known)));
+        let due = RowKey::Due(super::bucket(expires_at), id, super::Due::Envelope(envelope));
+        self.set(due, Some(Row::Mark));
+        self.set_mailbox(id, mailbox);
+    }
+
     /// Removes a stored envelope and what was counted for it; what is known of its id is the caller's to say.
     pub(super) fn remove(
         &mut self,

@@ -54,6 +54,24 @@ const fn tighter(a: u64, b: u64) -> u64 {
     if a == 0 || (b != 0 && b < a) { b } else { a }
 }
 
+/// From when to when an envelope that is here is in custody, if that is asked for anew: a deposit that was only repeated
+/// finds more than half of its time left and changes nothing.
+fn renewed(
+    policy: &Policy,
+    ask: &Deposit,
+    expires_at: Wall,
+    now: Wall,
+) -> Result<Option<(Wall, Wall)>, Stop> {
+    let asked = u64::from(ask.ttl).saturating_mul(limits::SECOND);
+    if expires_at.since(now) >= asked / 2 {
+        return Ok(None);
+    }
+    if u64::from(ask.ttl) > policy.ttl {
+        return Err(RefusalCode::TtlTooLong.into());
+    }
+    Ok(Some((now, now.plus(asked))))
+}
+
 pub(super) fn deposit(
     tx: &mut Tx<'_>,
     policy: &Policy,
@@ -67,7 +85,15 @@ pub(super) fn deposit(
     let (mut mailbox, mut right) =
         entitled(tx, id, ask.right, |row| verify_deposit(&row.key, &id, &ask.id, ask.ttl, &ask.mac))?;
     match tx.known(id, ask.id)? {
-        Some(KnownRow::Stored { size, stored_at, expires_at, .. }) => {
+        Some(known @ KnownRow::Stored { size, stored_at, expires_at, .. }) => {
+            let renewed = match in_force(&mailbox, &right, time.wall) {
+                Ok(()) => renewed(policy, ask, expires_at, time.wall)?,
+                Err(_) => None,
+            };
+            let (stored_at, expires_at) = renewed.unwrap_or((stored_at, expires_at));
+            if renewed.is_some() {
+                tx.prolong(id, mailbox, ask.id, known, (stored_at, expires_at));
+            }
             let envelope = ask.id;
             return Ok(Outcome::Custody {
                 custody: Custody { relay, mailbox: id, envelope, size, stored_at, expires_at },

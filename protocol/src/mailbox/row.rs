@@ -199,7 +199,7 @@ pub enum KnownRow {
         right: RightId,
         /// Its length.
         size: u32,
-        /// When it came.
+        /// When it came, or was last asked to be kept longer.
         stored_at: Wall,
         /// When its time is over.
         expires_at: Wall,

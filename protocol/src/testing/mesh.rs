@@ -24,12 +24,18 @@ pub enum Temper {
     Slow(u64),
     /// It has room for so many envelopes only.
     Full(u64),
+    /// It keeps nothing longer than so many seconds.
+    Brief(u64),
+    /// It takes connections and answers no depositor.
+    Mute,
 }
 
 /// Milliseconds a frame takes to a relay or back.
 const DELAY: u64 = 15;
 /// Until a dial to nobody fails.
 const UNREACHABLE: u64 = 500;
+/// Until a deposit without an answer fails.
+const UNANSWERED: u64 = 30_000;
 
 #[derive(Debug)]
 struct Node {
@@ -69,6 +75,9 @@ impl Mesh {
         let mut policy = Policy::default();
         if let Temper::Full(items) = temper {
             policy.mailbox = Usage { bytes: u64::MAX, items };
+        }
+        if let Temper::Brief(seconds) = temper {
+            policy.ttl = seconds;
         }
         let relay = TestRelay::new(seed, policy, now);
         let id = relay.id();
@@ -159,6 +168,10 @@ impl Mesh {
             let result = Err(DepositFailure::Unreachable);
             return self.later(now.mono.plus(UNREACHABLE), Hop::Input(who, Input::Deposited { id, result }));
         }
+        if node.temper == Temper::Mute {
+            let result = Err(DepositFailure::TimedOut);
+            return self.later(now.mono.plus(UNANSWERED), Hop::Input(who, Input::Deposited { id, result }));
+        }
         let relay = &mut node.relay;
         let link = *node.deposits.entry((who, pseudonym)).or_insert_with(|| {
             let mut key = [0; 32];
@@ -208,6 +221,15 @@ impl Mesh {
         self.transit.retain(|_, hop| !matches!(hop, Hop::ToRelay { node, .. } if *node == number));
         self.transit.retain(|_, hop| !matches!(hop, Hop::ToSide { relay, .. } if *relay == peer));
         self.transit.retain(|_, hop| !is_connected(hop, &peer));
+        inputs
+    }
+
+    /// A relay loses everything but its key, and starts again.
+    pub(super) fn wipe(&mut self, number: usize, now: Now) -> Vec<(Who, Input)> {
+        let inputs = self.set_up(number, true, now);
+        if let Some(node) = self.nodes.get_mut(number) {
+            node.relay.wipe(now);
+        }
         inputs
     }
 

@@ -17,6 +17,7 @@ use crate::engine::{
     Answer, Command, CommandError, CommandId, Engine, Input, LinkId, NewAccount, Output, genesis,
 };
 use crate::id::{AccountId, Address, DeviceId, DirectoryKey, EntryId};
+use crate::identity::direct_conversation;
 use crate::record::{
     Change, Contact, ContactState, Entry, Event, EventBody, Job, Key, KeyRange, Rank, Reader as _, Record,
     Row,
@@ -99,6 +100,7 @@ pub struct Pair {
     in_transit: BTreeMap<(Mono, u64), (Who, LinkId, Bytes)>,
     last_arrival: BTreeMap<Who, Mono>,
     directory: BTreeMap<DirectoryKey, Bytes>,
+    directory_up: bool,
     pending: Vec<(Who, Input)>,
     mesh: Mesh,
     dials: BTreeSet<Who>,
@@ -147,6 +149,7 @@ impl Pair {
             in_transit: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
             directory: BTreeMap::new(),
+            directory_up: true,
             pending: Vec::new(),
             mesh: Mesh::default(),
             dials: BTreeSet::new(),
@@ -212,6 +215,17 @@ impl Pair {
     pub fn set_relay(&mut self, number: usize, up: bool) {
         let inputs = self.mesh.set_up(number, up, self.relay_now());
         self.pending.extend(inputs);
+    }
+
+    /// A relay loses everything it keeps but its key, and starts again.
+    pub fn wipe_relay(&mut self, number: usize) {
+        let inputs = self.mesh.wipe(number, self.relay_now());
+        self.pending.extend(inputs);
+    }
+
+    /// Lets the directory answer, or find nothing.
+    pub const fn set_directory(&mut self, up: bool) {
+        self.directory_up = up;
     }
 
     /// A relay.
@@ -604,7 +618,7 @@ impl Pair {
                 self.directory.remove(&key);
             }
             Output::Find { key } => {
-                if let Some(record) = self.directory.get(&key) {
+                if let Some(record) = self.directory.get(&key).filter(|_| self.directory_up) {
                     let record = record.clone();
                     self.pending.push((who, Input::Found { key, record }));
                 }
@@ -631,7 +645,9 @@ impl Pair {
                 assert!(entry.rank >= before.rank, "the rank of a message fell: {before:?} {entry:?}");
             }
             // what was taken back before it left travels as a void number
-            let own = entry.author == self.side(who).account && !entry.recovered && !entry.deleted;
+            let account = self.side(who).account;
+            let own = entry.author == account && !entry.recovered && !entry.deleted;
+            let own = own && entry.conversation != direct_conversation(&account, &account);
             let rose = before.is_none_or(|before| before.rank < Rank::Delivered);
             let other = self.side(who.other());
             if own && rose && entry.rank >= Rank::Delivered && !other.restored && !self.side(who).restored {

@@ -181,6 +181,12 @@ impl TestRelay {
         self.mailbox = Mailbox::new(key, policy, Some(self.last), self.rows.totals(), now);
     }
 
+    /// Everything it kept is gone; it starts again with its key.
+    pub fn wipe(&mut self, now: Now) {
+        self.rows = MemoryRows::default();
+        self.restart(now);
+    }
+
     /// A device connects; the frame is the relay's hello.
     pub fn connect(&mut self, peer: DeviceId, now: Now) -> (LinkId, Bytes) {
         self.links += 1;

@@ -78,6 +78,8 @@ pub enum PayloadBody {
         /// Which numbers: (first, count), ascending, apart.
         ranges: Vec<(u64, u64)>,
     },
+    /// Asks for the receiver's device list; an update is the answer.
+    ListRequest,
     /// Made by a newer Kith.
     Unknown,
 }
@@ -140,7 +142,7 @@ pub struct Receipt {
 pub struct Lacking {
     /// The relay.
     pub relay: DeviceId,
-    /// The envelopes; at most [`limits::REQUESTED`].
+    /// The envelopes, at most [`limits::REQUESTED`]; none: all it had kept.
     pub envelopes: Vec<EnvelopeId>,
     /// When the relay said what it had, by the asking device's clock.
     pub at: Wall,
@@ -321,6 +323,7 @@ impl PayloadBody {
                 stream: id("the stream id", &request.stream)?,
                 ranges: ranges("requested ranges", &request.ranges, 0, limits::RANGES)?,
             },
+            Body::ListRequest(proto::ListRequest {}) => Self::ListRequest,
             Body::Update(update) => Self::Update(info(Some(update))?),
             Body::Voids(voids) => Self::Voids {
                 conversation: id("the conversation id", &voids.conversation)?,
@@ -362,6 +365,7 @@ impl PayloadBody {
                 stream: Bytes::copy_from_slice(stream.as_bytes()),
                 ranges: ranges_to_proto(ranges),
             }),
+            Self::ListRequest => Body::ListRequest(proto::ListRequest {}),
             Self::Unknown => return None,
         })
     }
