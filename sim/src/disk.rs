@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use kith_store::MemoryDisk;
+use tokio::sync::Notify;
 
 use crate::draw::Draw;
 use crate::host::Life;
@@ -19,6 +20,7 @@ struct Shared {
     sync: AtomicU64,
     syncing: AtomicBool,
     settled: AtomicU64,
+    synced: Notify,
     crashes: Mutex<Draw>,
     life: Mutex<Weak<Life>>,
 }
@@ -31,6 +33,7 @@ impl Disk {
             sync: AtomicU64::new(sync),
             syncing: AtomicBool::new(false),
             settled: AtomicU64::new(0),
+            synced: Notify::new(),
             crashes: Mutex::new(Draw::new(seed, "disk", u64::from(host))),
             life: Mutex::default(),
         }))
@@ -76,12 +79,26 @@ impl Disk {
                 tokio::time::sleep(Duration::from_nanos(disk.0.sync.load(Ordering::Relaxed))).await;
                 disk.0.settled.store(mark, Ordering::Relaxed);
                 disk.0.memory.settle(mark);
+                disk.0.synced.notify_waiters();
                 if disk.0.memory.written() == mark {
                     break;
                 }
             }
             disk.0.syncing.store(false, Ordering::Relaxed);
         });
+    }
+
+    /// Ends once everything written so far is on the disk. It never ends if the host goes down first.
+    pub(crate) async fn durable(&self) {
+        let mark = self.0.memory.written();
+        self.sync();
+        loop {
+            let synced = self.0.synced.notified();
+            if self.0.settled.load(Ordering::Relaxed) >= mark {
+                return;
+            }
+            synced.await;
+        }
     }
 
     /// Power off. Some of the writes that were not synced may have reached the disk, in their order.

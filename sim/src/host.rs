@@ -128,6 +128,14 @@ impl Life {
         self.abort();
     }
 
+    /// The host crashes by itself.
+    pub(crate) fn crash(&self) {
+        if self.is_alive() {
+            self.kill(Outage::Crash);
+            (self.on_crash)();
+        }
+    }
+
     /// Ends a life whose node has stopped in order.
     pub(crate) fn retire(&self) {
         if !self.alive.swap(false, Ordering::Relaxed) {
@@ -241,8 +249,7 @@ impl Host for Life {
 
     fn observe(&self, output: &Output) {
         if self.is_alive() && self.witness.does(self.host, output) {
-            self.kill(Outage::Crash);
-            (self.on_crash)();
+            self.crash();
         }
     }
 

@@ -28,6 +28,7 @@ mod net;
 mod overrides;
 mod process;
 mod progress;
+mod relay;
 pub mod report;
 mod run;
 pub mod scenario;

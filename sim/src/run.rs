@@ -229,6 +229,12 @@ fn conclude(world: &World) -> Run {
         },
         friendships: round(ratio(met as u64, world.meetings.len() as u64)),
         messages,
+        in_custody: ledger
+            .custodies
+            .messages()
+            .filter(|entry| ledger.stories.get(*entry).is_some_and(|story| story.visible))
+            .count() as u64,
+        by_relay: visible().filter(|story| story.by_relay == Some(true)).count() as u64,
         crashes: world.crashes,
         dials: totals.dials,
         connections_peak: totals.peak_connections as u64,
@@ -238,7 +244,7 @@ fn conclude(world: &World) -> Run {
         broken: ledger.broken.iter().map(|broken| broken.what.clone()).collect(),
         expectations: Vec::new(),
     };
-    let rows = world
+    let mut rows = world
         .people
         .iter()
         .map(|person| {
@@ -257,7 +263,24 @@ fn conclude(world: &World) -> Run {
                 peers: world.net.connections(person.host).len(),
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
+    let hosts = world.relays.iter().map(|relay| (relay.host, relay.state == State::Up, relay.lives));
+    let flooders = world.flooders.iter().map(|(host, life)| (*host, life.is_some(), 0));
+    rows.extend(hosts.chain(flooders).map(|(node, up, boots)| {
+        let (bytes_in, bytes_out) = world.net.bytes(node);
+        NodeRow {
+            node,
+            role: world.role(node),
+            up,
+            boots,
+            bytes_in,
+            bytes_out,
+            written: 0,
+            received: 0,
+            arrived: 0,
+            peers: world.net.connections(node).len(),
+        }
+    }));
     let concerned = |story: &&Story| ledger.broken.iter().any(|broken| broken.entry == Some(story.entry));
     let mut stories: Vec<&Story> = ledger.stories.values().filter(concerned).collect();
     let mut others: Vec<&Story> = visible().filter(|story| !concerned(story)).collect();

@@ -26,7 +26,9 @@ pub const METRICS: &[(&str, &str)] = &[
     ("lookup.p50_ms", "how long those took"),
     ("friendships", "share of the friendships planned that came about"),
     ("messages", "messages accepted"),
-    ("crashes", "nodes that crashed or lost power"),
+    ("in_custody", "messages that relays signed for"),
+    ("by_relay", "messages whose first copy came from a relay"),
+    ("crashes", "nodes and relays that crashed or lost power"),
     ("dials", "dials"),
     ("connections_peak", "most connections at once"),
     ("segments_lost", "packets lost on the wires"),
@@ -118,7 +120,11 @@ pub struct Summary {
     pub friendships: f64,
     /// Messages accepted.
     pub messages: u64,
-    /// Nodes that crashed or lost power.
+    /// Messages that relays signed for.
+    pub in_custody: u64,
+    /// Messages whose first copy came from a relay.
+    pub by_relay: u64,
+    /// Nodes and relays that crashed or lost power.
     pub crashes: u64,
     /// Dials.
     pub dials: u64,
@@ -214,6 +220,8 @@ mod tests {
             lookup: Lookup::default(),
             friendships: 1.0,
             messages: 3,
+            in_custody: 2,
+            by_relay: 1,
             crashes: 0,
             dials: 0,
             connections_peak: 0,

@@ -29,6 +29,13 @@ const SIMULATED: &[&str] = &[
     "slow-disks",
     "behind-routers",
     "power-cuts",
+    "relay-first-message",
+    "relay-one-dies",
+    "relay-lies",
+    "relay-slow-and-full",
+    "relay-flood",
+    "relay-author-gone",
+    "relay-behind-routers",
     "bare-gossip",
 ];
 

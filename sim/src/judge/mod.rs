@@ -1,6 +1,7 @@
 //! Whether the promises are kept, and how well.
 
 mod audit;
+mod custody;
 mod figures;
 mod story;
 mod watch;

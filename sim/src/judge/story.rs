@@ -37,6 +37,16 @@ pub enum Step {
     Sent,
     /// An envelope with it came from the peer.
     Arrived,
+    /// An envelope with it was handed to the relay,
+    Deposited,
+    /// and the relay's receipt is stored.
+    InCustody,
+    /// An envelope with it came from the recipient's relay.
+    Fetched,
+    /// The person was told that it is in custody,
+    Carried,
+    /// of as many relays as make it *Sent*.
+    Secured,
     /// The recipient's Engine stored it.
     Stored,
     /// The recipient's programs were told of it.
@@ -67,6 +77,11 @@ impl fmt::Display for Note {
             Step::Queued => "told its person: queued",
             Step::Sent => "sent it",
             Step::Arrived => "received an envelope with it",
+            Step::Deposited => "gave it to a relay",
+            Step::InCustody => "stored the relay's receipt",
+            Step::Fetched => "got an envelope with it from a relay",
+            Step::Carried => "told its person: carried",
+            Step::Secured => "told its person: sent",
             Step::Stored => "stored it",
             Step::Shown => "showed it",
             Step::AckSent => "acknowledged it",
@@ -109,6 +124,8 @@ pub struct Story {
     /// Its author took it back. A recipient that did not have it yet gets a tombstone in its place, and what the author
     /// is told from then on speaks of that.
     pub withdrawn: bool,
+    /// The first copy that came to a recipient was a relay's; `None` before one came.
+    pub by_relay: Option<bool>,
     notes: Vec<Note>,
 }
 
@@ -126,6 +143,7 @@ impl Story {
             ticked: None,
             visible,
             withdrawn: false,
+            by_relay: None,
             notes: Vec::new(),
         }
     }

@@ -9,9 +9,11 @@ use kith_protocol::crypto::envelope::envelope_id;
 use kith_protocol::engine::{Answer, Input, Output, Transient};
 use kith_protocol::record::{Change, ContactState, Event, EventBody, JobBody, Rank, Row};
 use kith_protocol::wire::Frame;
+use kith_protocol::wire::relay::{Answer as Reply, Ask, RelayRequest};
 use kith_protocol::{AccountId, DeviceId, EntryId, EnvelopeId};
 use tokio::sync::Notify;
 
+use super::custody::Custodies;
 use super::figures::{Copies, Lookups, Samples};
 use super::story::{Step, Story};
 use crate::host::Witness;
@@ -50,6 +52,9 @@ pub(crate) struct Ledger {
     devices: BTreeMap<DeviceId, u32>,
     /// Who has accepted whom.
     friends: BTreeMap<(u32, u32), u64>,
+    /// Messages by the place of their job in their author's queue for a device.
+    jobs: BTreeMap<(u32, DeviceId, u64), EntryId>,
+    pub(crate) custodies: Custodies,
     /// Outputs until a host crashes.
     fuses: BTreeMap<u32, u32>,
     pub(crate) news: Vec<News>,
@@ -112,6 +117,11 @@ impl Watch {
         ledger.devices.insert(device, host);
     }
 
+    /// The run has a relay.
+    pub(crate) fn introduce_relay(&self, host: u32, device: DeviceId) {
+        self.ledger().devices.insert(device, host);
+    }
+
     /// The host crashes before its so-manieth next output.
     pub(crate) fn fuse(&self, host: u32, outputs: u32) {
         self.ledger().fuses.insert(host, outputs);
@@ -132,7 +142,8 @@ impl Watch {
         }
     }
 
-    fn persist(&self, ledger: &mut Ledger, host: u32, changes: &[Change], now: u64) {
+    fn persist(&self, ledger: &mut Ledger, host: u32, changes: &[Change], now: u64) -> Option<Broken> {
+        let mut broken = None;
         for change in changes {
             let Change::Put(row) = change else { continue };
             match row {
@@ -162,7 +173,25 @@ impl Watch {
                         story.to.insert(*to);
                     }
                 }
+                Row::Carriage(carriage) => {
+                    ledger.checks += 1;
+                    let entry = ledger.jobs.get(&(host, carriage.device, carriage.seq)).copied();
+                    let devices = &ledger.devices;
+                    match ledger.custodies.stored(carriage, entry, |relay| devices.get(relay).copied()) {
+                        Ok(new) => {
+                            if let Some(story) = entry.and_then(|entry| ledger.stories.get_mut(&entry)) {
+                                new.into_iter().for_each(|relay| {
+                                    story.note(now, host, Some(relay), Step::InCustody);
+                                });
+                            }
+                        }
+                        Err(what) => broken = Some(Broken { at: now, host, what, entry }),
+                    }
+                }
                 Row::Job(job) => {
+                    if let JobBody::Entry(entry) = job.body {
+                        ledger.jobs.insert((host, job.device, job.seq), entry);
+                    }
                     if let (JobBody::Entry(entry) | JobBody::Resend(entry), Some(sealed)) =
                         (&job.body, &job.sealed)
                     {
@@ -172,6 +201,7 @@ impl Watch {
                 _ => {}
             }
         }
+        broken
     }
 
     fn tells(&self, ledger: &mut Ledger, host: u32, event: &Event, now: u64) -> Option<Broken> {
@@ -212,9 +242,15 @@ impl Watch {
                     Rank::Read => Step::Read,
                     Rank::Expired => Step::Expired,
                     Rank::Rejected => Step::Rejected,
-                    Rank::Queued | Rank::Carried | Rank::Sent => return None,
+                    Rank::Carried => Step::Carried,
+                    Rank::Sent => Step::Secured,
+                    Rank::Queued => return None,
                 };
                 story.note(now, host, None, step);
+                if matches!(rank, Rank::Carried | Rank::Sent) && !ledger.custodies.prove(entry, *rank) {
+                    let what = format!("message {} is {rank:?} without enough signed custody", entry.short());
+                    return broken(what, *entry);
+                }
                 if *rank >= Rank::Delivered {
                     if story.ticked.is_none() {
                         story.ticked = Some(now);
@@ -264,6 +300,9 @@ impl Watch {
                 let entry = ledger.envelopes.get(&id).copied();
                 if let Some(story) = entry.and_then(|entry| ledger.stories.get_mut(&entry)) {
                     story.note(now, host, other, if sent { Step::Sent } else { Step::Arrived });
+                    if !sent {
+                        story.by_relay.get_or_insert(false);
+                    }
                 }
             }
             Ok(Frame::Ack(ids)) => {
@@ -282,6 +321,21 @@ impl Watch {
             Ok(Frame::Bundle(_)) => note("bundle"),
             Ok(Frame::Typing { .. }) => note("typing"),
             Ok(Frame::Refuse { .. }) => note("refuse"),
+            Ok(Frame::RelayRequest(_)) => note("relay-request"),
+            Ok(Frame::RelayReply(reply)) => {
+                note("relay-reply");
+                let Reply::Envelopes { envelopes, .. } = reply.answer else { return };
+                for stored in envelopes {
+                    let id = envelope_id(&stored.envelope);
+                    ledger.copies.arrived(host, id);
+                    let entry = ledger.envelopes.get(&id).copied();
+                    if let Some(story) = entry.and_then(|entry| ledger.stories.get_mut(&entry)) {
+                        story.note(now, host, other, Step::Fetched);
+                        story.by_relay.get_or_insert(true);
+                    }
+                }
+            }
+            Ok(Frame::RelayHello(_)) => note("relay-hello"),
             Ok(_) => note("other"),
             Err(_) => note("malformed"),
         }
@@ -308,6 +362,10 @@ impl Witness for Watch {
             Input::Disconnected { peer, link } => {
                 note(format_args!("gone {} {}", Self::name(ledger, peer), link.0));
             }
+            Input::Deposited { id, result } => match result {
+                Ok(reply) => note(format_args!("deposited {} {:016x}", id.0, digest(reply))),
+                Err(failure) => note(format_args!("deposited {} {failure}", id.0)),
+            },
             Input::DialFailed { peer } => note(format_args!("unreachable {}", Self::name(ledger, peer))),
             Input::Found { key, record } => {
                 ledger.lookups.found(host, *key, now);
@@ -350,9 +408,22 @@ impl Witness for Watch {
             Output::Persist { n, changes } => {
                 let bytes = postcard::to_allocvec(changes).unwrap_or_default();
                 note(format_args!("persist {n} {} {:016x}", changes.len(), digest(&bytes)));
-                self.persist(ledger, host, changes, now);
+                broken = self.persist(ledger, host, changes, now);
             }
             Output::Send { peer, frame, .. } => self.frame(ledger, host, peer, frame, now, true),
+            Output::Deposit { id, relay, request, .. } => {
+                let name = Self::name(ledger, relay);
+                note(format_args!("deposit {} {name} {} {:016x}", id.0, request.len(), digest(request)));
+                if let Ok(Frame::RelayRequest(RelayRequest { ask: Ask::Deposit(deposit), .. })) =
+                    Frame::decode(request)
+                {
+                    let relay = ledger.devices.get(relay).copied();
+                    let entry = ledger.envelopes.get(&deposit.id).copied();
+                    if let Some(story) = entry.and_then(|entry| ledger.stories.get_mut(&entry)) {
+                        story.note(now, host, relay, Step::Deposited);
+                    }
+                }
+            }
             Output::Answer { id, result } => {
                 note(format_args!("answer {} {}", id.0, result.is_ok()));
                 if let Ok(Answer::Sent { entry, .. }) = result

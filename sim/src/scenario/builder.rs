@@ -26,6 +26,14 @@ impl Scenario {
         self
     }
 
+    /// So many relays, of which each person uses some.
+    #[must_use]
+    pub fn relays(mut self, count: u32, each: u32) -> Self {
+        self.relays.count = count;
+        self.relays.each = each;
+        self
+    }
+
     /// Who knows whom.
     #[must_use]
     pub fn friends(mut self, kind: FriendsKind, degree: u32) -> Self {
@@ -106,6 +114,8 @@ impl Fault {
             at,
             lasts: None,
             nodes: None,
+            relays: None,
+            for_good: false,
             by: None,
             back: false,
             share: None,
@@ -135,6 +145,27 @@ impl Fault {
     #[must_use]
     pub fn these(mut self, nodes: impl Into<Vec<u32>>) -> Self {
         self.nodes = Some(Which::These(nodes.into()));
+        self
+    }
+
+    /// It concerns so many relays, chosen by chance.
+    #[must_use]
+    pub fn some_relays(mut self, relays: u32) -> Self {
+        self.relays = Some(Which::Some(relays));
+        self
+    }
+
+    /// It concerns these relays.
+    #[must_use]
+    pub fn these_relays(mut self, relays: impl Into<Vec<u32>>) -> Self {
+        self.relays = Some(Which::These(relays.into()));
+        self
+    }
+
+    /// It is never mended.
+    #[must_use]
+    pub const fn for_good(mut self) -> Self {
+        self.for_good = true;
         self
     }
 

@@ -27,6 +27,16 @@ library!(
     "slow-disks",
     "behind-routers",
     "power-cuts",
+    "relay-first-message",
+    "relay-offline-week",
+    "relay-one-dies",
+    "relay-lies",
+    "relay-slow-and-full",
+    "relay-clock-skew",
+    "relay-flood",
+    "relay-churn",
+    "relay-author-gone",
+    "relay-behind-routers",
     "bare-gossip",
 );
 

@@ -9,7 +9,7 @@ mod units;
 pub use library::{LIBRARY, find, schema};
 pub use model::{
     About, Churn, Expect, Fault, FaultKind, Figures, Friends, FriendsKind, Lifetime, Link, Nat, NodeKind,
-    Nodes, Op, Scenario, Which, Workload,
+    Nodes, Op, Relays, Scenario, Which, Workload,
 };
 pub use read::ScenarioError;
 pub use units::{Bandwidth, Bytes, Share, Time};

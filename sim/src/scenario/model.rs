@@ -15,6 +15,9 @@ pub struct Scenario {
     pub scenario: About,
     /// Who is there.
     pub nodes: Nodes,
+    /// Relays, and who uses which.
+    #[serde(skip_serializing_if = "Relays::are_none")]
+    pub relays: Relays,
     /// Who knows whom.
     pub friends: Friends,
     /// The wires.
@@ -98,6 +101,10 @@ pub struct Nodes {
     pub disk_sync: Time,
     /// Wall clocks are off by up to this, either way.
     pub clock_skew: Time,
+    /// Nodes with even and with odd numbers are on-line in turns of this length and never together, but for bootstrap
+    /// nodes. Friends of kind `pairs` never meet then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Time>,
     /// Bare nodes: peers each of them dials.
     pub dials: u32,
     /// Bare nodes: whether they also run Kademlia.
@@ -117,9 +124,53 @@ impl Default for Nodes {
             late_within: Time::seconds(5),
             disk_sync: Time::millis(3),
             clock_skew: Time(0),
+            turns: None,
             dials: 6,
             kademlia: false,
         }
+    }
+}
+
+/// Relays, and who uses which. Each is the product's relay on a public host of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relays {
+    /// How many.
+    #[schemars(range(max = 100))]
+    pub count: u32,
+    /// Each person uses so many of them, chosen by chance.
+    #[schemars(range(min = 1, max = 6))]
+    pub each: u32,
+    /// Envelopes that one mailbox holds,
+    pub mailbox_items: u64,
+    /// and their bytes.
+    pub mailbox_bytes: Bytes,
+    /// How long a relay's disk takes to sync.
+    pub disk_sync: Time,
+    /// Relays' wall clocks are off by up to this, either way.
+    pub clock_skew: Time,
+    /// Hosts that ask all relays as much as they can while a fault of kind `flood` lasts.
+    #[schemars(range(max = 100))]
+    pub flooders: u32,
+}
+
+impl Default for Relays {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            each: 2,
+            mailbox_items: 50_000,
+            mailbox_bytes: Bytes(64 << 20),
+            disk_sync: Time::millis(3),
+            clock_skew: Time(0),
+            flooders: 0,
+        }
+    }
+}
+
+impl Relays {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -323,6 +374,14 @@ pub enum FaultKind {
     SlowDisk,
     /// Lines of `nodes` lose a `share` of their packets.
     BadLine,
+    /// `relays` sign for a `share` of the envelopes they are given and do not keep them.
+    Forget,
+    /// Disks of `relays` are full: nothing new is taken.
+    Full,
+    /// `relays` go down and lose their disks; they come back after `lasts` with their keys and nothing else.
+    LoseDisk,
+    /// The flooders ask all relays as much as they can.
+    Flood,
 }
 
 /// Something that goes wrong.
@@ -339,6 +398,12 @@ pub struct Fault {
     /// Which: a number of nodes chosen by chance (never bootstrap nodes), or a list of their numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Which>,
+    /// Which relays, in place of nodes: a number of them, or a list; relays are numbered from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relays: Option<Which>,
+    /// It is never mended: who went down stays down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_good: bool,
     /// A time that depends on the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Time>,
@@ -354,7 +419,7 @@ pub struct Fault {
     /// Partition: only in one direction.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub one_way: bool,
-    /// Crash: within the outputs of the Engine, after so many at most.
+    /// Crash: within the outputs of the Engine, or the writes of the relay, after so many at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between_outputs: Option<u32>,
     /// It happens again after this,

@@ -7,10 +7,13 @@ use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
 use super::model::{FaultKind, Friends, FriendsKind, Lifetime, NodeKind, Scenario, Which};
+use super::units::Time;
 use crate::summary::is_metric;
 
 /// Largest scenario file.
 const FILE: u64 = 1 << 20;
+/// Relays a person can use, as in the product.
+const OWN_RELAYS: u32 = kith_protocol::limits::OWN_RELAYS as u32;
 
 /// A scenario that cannot run.
 #[derive(Debug, Clone, Error)]
@@ -117,6 +120,10 @@ impl Scenario {
         if nodes.kind == NodeKind::Bare && nodes.liars > 0 {
             say("nodes.liars", "bare nodes have no directory that liars could answer for".to_owned());
         }
+        if nodes.turns.is_some_and(|turn| turn < Time::seconds(60)) {
+            say("nodes.turns", "turns are too short for anything; give at least 60s".to_owned());
+        }
+        self.check_relays(&mut say);
         self.check_friends(&self.friends, &mut say);
         if self.scenario.duration.nanos() == 0 {
             say("scenario.duration", "a run of no time shows nothing".to_owned());
@@ -181,6 +188,23 @@ impl Scenario {
         wrong
     }
 
+    fn check_relays(&self, say: &mut impl FnMut(&str, String)) {
+        let relays = &self.relays;
+        if relays.count > 100 {
+            say("relays.count", format!("{} relays; up to 100 can be simulated", relays.count));
+        }
+        if relays.count > 0 && self.nodes.kind == NodeKind::Bare {
+            say("relays.count", "bare nodes have no use for relays".to_owned());
+        }
+        if relays.count > 0 && (relays.each == 0 || relays.each > relays.count.min(OWN_RELAYS)) {
+            let most = relays.count.min(OWN_RELAYS);
+            say("relays.each", format!("each person uses {} relays; 1 to {most} are possible", relays.each));
+        }
+        if relays.flooders > 100 {
+            say("relays.flooders", format!("{} flooders; up to 100 can be simulated", relays.flooders));
+        }
+    }
+
     fn check_friends(&self, friends: &Friends, say: &mut impl FnMut(&str, String)) {
         let nodes = &self.nodes;
         let mut people = nodes.count.saturating_sub(nodes.liars);
@@ -208,46 +232,15 @@ impl Scenario {
         if fault.at >= self.scenario.duration {
             say("at", format!("{} is after the end of the workload, {}", fault.at, self.scenario.duration));
         }
-        let nodes = matches!(
-            kind,
-            FaultKind::Crash
-                | FaultKind::Offline
-                | FaultKind::PowerCut
-                | FaultKind::Clock
-                | FaultKind::SlowDisk
-                | FaultKind::BadLine
-        );
-        match (&fault.nodes, nodes) {
-            (None, true) => say("kind", "it needs `nodes`, a number of nodes or a list of them".to_owned()),
-            (Some(_), false) => say("nodes", "this kind concerns the whole network".to_owned()),
-            (Some(Which::These(list)), true) => {
-                if let Some(node) = list.iter().find(|node| **node >= self.nodes.count) {
-                    say(
-                        "nodes",
-                        format!("there is no node {node}; {} nodes are numbered from 0", self.nodes.count),
-                    );
-                }
-            }
-            (Some(Which::Some(some)), true) => {
-                let able = self.nodes.count.saturating_sub(self.nodes.bootstrap + self.nodes.liars);
-                if *some > able {
-                    say(
-                        "nodes",
-                        format!("{some} nodes, but only {able} are neither bootstrap nodes nor liars"),
-                    );
-                }
-            }
-            (None, false) => {}
-        }
+        self.check_victims(fault, &mut say);
         let by = matches!(kind, FaultKind::Clock | FaultKind::Delay | FaultKind::SlowDisk);
         if by != fault.by.is_some() {
             let what = if by { "it needs `by`, a time" } else { "`by` means nothing for this kind" };
             say(if by { "kind" } else { "by" }, what.to_owned());
         }
-        let share = matches!(kind, FaultKind::Loss | FaultKind::BadLine);
+        let share = matches!(kind, FaultKind::Loss | FaultKind::BadLine | FaultKind::Forget);
         if share != fault.share.is_some() {
-            let what =
-                if share { "it needs a `share` of packets" } else { "`share` means nothing for this kind" };
+            let what = if share { "it needs a `share`" } else { "`share` means nothing for this kind" };
             say(if share { "kind" } else { "share" }, what.to_owned());
         }
         if kind != FaultKind::Partition && (fault.groups.is_some() || fault.one_way) {
@@ -259,6 +252,13 @@ impl Scenario {
         if kind != FaultKind::Crash && fault.between_outputs.is_some() {
             say("between_outputs", "only a crash comes between outputs".to_owned());
         }
+        let down = matches!(kind, FaultKind::Crash | FaultKind::PowerCut | FaultKind::Offline);
+        if fault.for_good && (!down || fault.lasts.is_some() || fault.between_outputs.is_some()) {
+            say("for_good", "only crashes, power cuts and absences without an end last for good".to_owned());
+        }
+        if kind == FaultKind::Flood && self.relays.flooders == 0 {
+            say("kind", "nobody floods; `relays.flooders` says how many do".to_owned());
+        }
         if fault.back && kind != FaultKind::Clock {
             say("back", "only clocks go back".to_owned());
         }
@@ -268,6 +268,55 @@ impl Scenario {
         if fault.times.is_some() && fault.every.is_none() {
             say("times", "how often it happens needs `every`, the time between".to_owned());
         }
+    }
+}
+
+/// Whom a fault hits, and whom it may hit.
+#[derive(Clone, Copy, PartialEq)]
+enum Hits {
+    /// The whole network.
+    All,
+    /// Nodes, or relays.
+    Either,
+    /// Relays.
+    Relays,
+}
+
+impl Scenario {
+    fn check_victims(&self, fault: &super::model::Fault, say: &mut impl FnMut(&str, String)) {
+        let hits = match fault.kind {
+            FaultKind::Partition | FaultKind::Loss | FaultKind::Delay | FaultKind::Flood => Hits::All,
+            FaultKind::Forget | FaultKind::Full | FaultKind::LoseDisk => Hits::Relays,
+            _ => Hits::Either,
+        };
+        match (hits, &fault.nodes, &fault.relays) {
+            (Hits::All, Some(_), _) => say("nodes", "this kind concerns the whole network".to_owned()),
+            (Hits::All, _, Some(_)) => say("relays", "this kind concerns the whole network".to_owned()),
+            (Hits::Relays, Some(_), _) => say("nodes", "this kind hits `relays`".to_owned()),
+            (Hits::Relays, None, None) => {
+                say("kind", "it needs `relays`, a number of them or a list".to_owned())
+            }
+            (Hits::Either, None, None) => {
+                say("kind", "it needs `nodes` or `relays`, a number of them or a list".to_owned());
+            }
+            (Hits::Either, Some(_), Some(_)) => {
+                say("relays", "either nodes or relays; make it two faults".to_owned());
+            }
+            _ => {}
+        }
+        let able = self.nodes.count.saturating_sub(self.nodes.bootstrap + self.nodes.liars);
+        let mut fits = |place: &str, which: &Option<Which>, all: u32, able: u32, some: &str| match which {
+            Some(Which::These(list)) => {
+                if let Some(one) = list.iter().find(|one| **one >= all) {
+                    let kind = place.trim_end_matches('s');
+                    say(place, format!("there is no {kind} {one}; {all} {place} are numbered from 0"));
+                }
+            }
+            Some(Which::Some(n)) if *n > able => say(place, format!("{n} {place}, but only {able} {some}")),
+            _ => {}
+        };
+        fits("nodes", &fault.nodes, self.nodes.count, able, "are neither bootstrap nodes nor liars");
+        fits("relays", &fault.relays, self.relays.count, self.relays.count, "are there");
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use kith_node::{Node, StartError};
 use kith_protocol::EntryId;
+use kith_relay::Relay;
 use tokio::sync::Notify;
 
 /// Something the simulation does at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Action {
-    /// A node starts.
+    /// A node or relay starts.
     Boot(u32),
     /// Two people meet.
     Meet(usize),
@@ -19,6 +20,8 @@ pub(super) enum Action {
     Write,
     /// Somebody reads what came.
     Read { host: u32, from: u32, entry: EntryId },
+    /// Those whose turn it is come, or go.
+    Turn { slot: u64, on: bool },
     /// A node goes by itself,
     Leave(u32),
     /// and comes back.
@@ -67,10 +70,14 @@ impl Agenda {
 pub(super) enum Word {
     /// A node runs, or could not start.
     Booted { host: u32, life: u32, result: Box<Result<Node, StartError>> },
-    /// A node was ended between two outputs.
+    /// A node or relay was ended between two outputs.
     Crashed { host: u32, life: u32 },
-    /// A node has stopped in order, or would not.
+    /// A node or relay has stopped in order, or would not.
     Stopped { host: u32, life: u32, stopped: bool },
+    /// A relay runs, or could not start.
+    RelayBooted { host: u32, life: u32, result: Result<Relay, String> },
+    /// An invite was made.
+    Invited { pair: usize, uri: String },
     /// Two people have exchanged an invite, or could not.
     Met { pair: usize, met: bool },
     /// A message was taken.

@@ -1,26 +1,48 @@
 //! The audits: of one store now and then, of all of them in the end.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use kith_protocol::Wall;
+
 use super::World;
 use super::person::State;
-use crate::judge::{self, Audit};
+use crate::host::Life;
+use crate::judge::{self, Audit, Story};
 
 impl World {
     /// Everything that was accepted has arrived, and everybody is there.
     pub(super) fn is_settled(&self) -> bool {
+        let apart = self.scenario.nodes.turns.is_some();
         let here = self.able().into_iter().all(|host| {
             let person = &self.people[host as usize];
-            person.state == State::Up || person.lives == 0
+            apart || person.gone || person.state == State::Up || person.lives == 0
         });
         if let Some(crowd) = &self.crowd {
             return here && crowd.is_settled();
         }
-        here && self
-            .watch
-            .ledger()
-            .stories
-            .values()
-            .filter(|story| story.accepted.is_some())
-            .all(|story| story.has_arrived() && (story.ticked.is_some() || story.withdrawn || !story.visible))
+        let (gone, honest) = (self.gone(), self.honest());
+        let ledger = self.watch.ledger();
+        let told = |story: &Story| {
+            gone.contains(&story.author) || story.ticked.is_some() || story.withdrawn || !story.visible
+        };
+        let settled = |story: &Story| {
+            story.to.iter().all(|to| gone.contains(to))
+                || story.has_arrived() && told(story)
+                || gone.contains(&story.author) && !ledger.custodies.is_with(&story.entry, &honest)
+        };
+        here && ledger.stories.values().filter(|story| story.accepted.is_some()).all(settled)
+    }
+
+    /// People who never come back.
+    fn gone(&self) -> BTreeSet<u32> {
+        self.people.iter().filter(|person| person.gone).map(|person| person.host).collect()
+    }
+
+    /// Relays that run, or will, and never lost anything.
+    fn honest(&self) -> BTreeSet<u32> {
+        let honest = self.relays.iter().filter(|relay| !relay.gone && relay.conduct.is_honest());
+        honest.map(|relay| relay.host).collect()
     }
 
     /// Looks at the next store in turn.
@@ -31,6 +53,30 @@ impl World {
             self.audited = next + 1;
             self.audit(next as u32);
             self.bound(next as u32);
+        }
+    }
+
+    /// Looks at the next relay in turn.
+    pub(super) fn audit_next_relay(&mut self) {
+        if !self.relays.is_empty() {
+            self.audited_relay = (self.audited_relay + 1) % self.relays.len();
+            self.audit_relay(self.audited_relay);
+        }
+    }
+
+    /// Looks at what a relay keeps, as far as its word holds.
+    fn audit_relay(&self, n: usize) {
+        let Some(relay) = self.relays.get(n).filter(|relay| relay.conduct.is_honest()) else { return };
+        let Some(rows) = relay.rows() else { return };
+        let skew = relay.skew.load(Ordering::Relaxed);
+        let now = Wall(Life::wall_at(self.now()).saturating_add_signed(skew));
+        let (broken, checks) = {
+            let ledger = self.watch.ledger();
+            ledger.custodies.audit(relay.host, &rows, now)
+        };
+        self.watch.ledger().checks += checks;
+        for (what, entry) in broken {
+            self.watch.breach(relay.host, entry, what);
         }
     }
 
@@ -89,6 +135,9 @@ impl World {
         for host in 0..self.people.len() as u32 {
             self.audit(host);
         }
+        for n in 0..self.relays.len() {
+            self.audit_relay(n);
+        }
         if !self.quiet {
             return;
         }
@@ -115,8 +164,12 @@ impl World {
                 ledger.stories.values().filter(|story| story.accepted.is_some() && !story.withdrawn);
             accepted.map(|story| (story.entry, story.author, story.to.clone(), story.rank)).collect()
         };
+        let (gone, honest) = (self.gone(), self.honest());
         for (entry, author, to, _) in stories {
             for to in to {
+                if gone.contains(&to) {
+                    continue;
+                }
                 let (Some(mine), Some(theirs), Some(account)) = (
                     self.people[author as usize].reader(),
                     self.people[to as usize].reader(),
@@ -126,6 +179,17 @@ impl World {
                 };
                 self.watch.ledger().checks += 1;
                 let there = judge::has(&theirs, entry);
+                if gone.contains(&author) {
+                    // its author brings it no more; relays that signed for it do
+                    if matches!(there, Ok(false)) && self.watch.ledger().custodies.is_with(&entry, &honest) {
+                        let what = format!(
+                            "message {} was in custody of an honest relay and never came to node {to}",
+                            entry.short()
+                        );
+                        self.watch.breach(to, Some(entry), what);
+                    }
+                    continue;
+                }
                 let held = judge::is_held(&mine, entry, account);
                 if matches!((there, held), (Ok(false), Ok(false))) {
                     let what = format!(

@@ -12,7 +12,9 @@ use crate::scenario::{Lifetime, NodeKind};
 use crate::trace::{MILLI, SECOND};
 
 /// How long a node that crashed by itself stays down.
-const REBOOT: u64 = 5 * SECOND;
+pub(super) const REBOOT: u64 = 5 * SECOND;
+/// Between two turns nobody is on-line for so long.
+const BETWEEN: u64 = 20 * SECOND;
 
 impl World {
     /// What a host is, by its number.
@@ -56,10 +58,31 @@ impl World {
             times.sort_unstable();
         }
         plans.extend(times.into_iter().zip(early));
+        if let Some(turn) = nodes.turns {
+            plans.retain(|(_, host)| self.is_bootstrap(*host) || self.is_liar(*host));
+            self.agenda.plan(SECOND, Action::Turn { slot: 0, on: true });
+            self.agenda.plan(turn.nanos() - BETWEEN, Action::Turn { slot: 0, on: false });
+        }
         plans.sort_unstable();
         for (at, host) in plans {
             self.agenda.plan(at, Action::Boot(host));
         }
+    }
+
+    /// Those whose turn it is come, or go.
+    pub(super) fn turn(&mut self, slot: u64, on: bool) {
+        let Some(length) = self.scenario.nodes.turns else { return };
+        let turn: Vec<u32> = self.able().into_iter().filter(|host| u64::from(host % 2) == slot % 2).collect();
+        for host in turn {
+            if on {
+                self.boot(host);
+            } else {
+                self.stop(host);
+            }
+        }
+        let next = slot + 1;
+        let at = if on { next * length.nanos() } else { (next + 1) * length.nanos() - BETWEEN };
+        self.agenda.plan(at, Action::Turn { slot: next, on });
     }
 
     /// Those who come late, now that the time they come is known.
@@ -77,9 +100,24 @@ impl World {
         }
     }
 
+    /// The addresses that a host starts from.
+    pub(super) fn bootstraps(&self, host: u32) -> Vec<String> {
+        (0..self.scenario.nodes.bootstrap)
+            .filter(|&other| other != host)
+            .filter_map(|other| {
+                let peer = &self.people[other as usize].peer;
+                (!peer.is_empty()).then(|| format!("{}/p2p/{peer}", self.net.address(other)))
+            })
+            .collect()
+    }
+
     /// A host boots and its node starts.
     pub(super) fn boot(&mut self, host: u32) {
-        if self.people[host as usize].state != State::Down || self.people[host as usize].held_down > 0 {
+        if let Some(n) = self.relay_of(host) {
+            return self.boot_relay(n);
+        }
+        let person = &self.people[host as usize];
+        if person.state != State::Down || person.held_down > 0 || person.gone {
             return;
         }
         let life_number = self.people[host as usize].lives + 1;
@@ -95,13 +133,7 @@ impl World {
         };
         let first = self.people[host as usize].account.is_none();
         let life = self.person(host).begin(birth);
-        let bootstrap: Vec<String> = (0..self.scenario.nodes.bootstrap)
-            .filter(|&other| other != host)
-            .filter_map(|other| {
-                let peer = &self.people[other as usize].peer;
-                (!peer.is_empty()).then(|| format!("{}/p2p/{peer}", self.net.address(other)))
-            })
-            .collect();
+        let bootstrap = self.bootstraps(host);
         if self.is_liar(host) {
             let peer = crate::liar::start(&life, &self.net, self.seed, bootstrap);
             self.person(host).peer = peer;
@@ -142,12 +174,18 @@ impl World {
                     Ok(node) => {
                         person.node = Some(node);
                         person.state = State::Up;
+                        self.name_relays(host);
                         if life > 1 {
                             self.audit(host);
                         }
                     }
                     Err(error) => self.watch.breach(host, None, format!("the node does not start: {error}")),
                 }
+            }
+            Word::RelayBooted { host, life, result } => self.relay_booted(host, life, result),
+            Word::Crashed { host, life } if self.relay_of(host).is_some() => self.relay_crashed(host, life),
+            Word::Stopped { host, life, stopped } if self.relay_of(host).is_some() => {
+                self.relay_stopped(host, life, stopped);
             }
             Word::Crashed { host, life } => {
                 let person = self.person(host);
@@ -168,11 +206,12 @@ impl World {
                     let what = "the node was told to stop and did not within 30 s".to_owned();
                     self.watch.breach(host, None, what);
                 }
-                if self.quiet {
+                if self.quiet && self.scenario.nodes.turns.is_none() {
                     let at = self.now();
                     self.agenda.plan(at, Action::Boot(host));
                 }
             }
+            Word::Invited { pair, uri } => self.invited(pair, uri),
             Word::Met { pair, met } => self.met(pair, met),
             Word::Wrote { host, entry } => {
                 let wrote = &mut self.person(host).wrote;
@@ -186,6 +225,9 @@ impl World {
 
     /// Ends a host's life at once.
     pub(super) fn went_down(&mut self, host: u32, how: Outage) {
+        if let Some(n) = self.relay_of(host) {
+            return self.relay_went_down(n, how);
+        }
         if let Some(crowd) = &self.crowd {
             crowd.down(host);
         }
@@ -196,6 +238,9 @@ impl World {
 
     /// Has a host stop in order.
     pub(super) fn stop(&mut self, host: u32) {
+        if let Some(n) = self.relay_of(host) {
+            return self.stop_relay(n);
+        }
         let mailbox = Arc::clone(&self.mailbox);
         match self.people[host as usize].state {
             State::Up if self.crowd.is_none() => self.person(host).stop(mailbox),

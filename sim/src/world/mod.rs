@@ -6,6 +6,7 @@ mod finish;
 mod graph;
 mod lives;
 mod person;
+mod relays;
 mod timeline;
 mod work;
 
@@ -14,9 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::draw::Draw;
+use crate::host::Life;
 use crate::judge::Watch;
 use crate::net::{Line, Net, Place, Weather};
 use crate::progress::{Phase, Progress};
+use crate::relay::Station;
 use crate::scenario::{NodeKind, Scenario};
 use crate::trace::{SECOND, Trace};
 
@@ -42,6 +45,8 @@ pub(crate) struct World {
     pub(crate) trace: Arc<Trace>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) people: Vec<Person>,
+    pub(crate) relays: Vec<Station>,
+    pub(crate) flooders: Vec<(u32, Option<Arc<Life>>)>,
     pub(crate) meetings: Vec<Meeting>,
     pub(crate) timeline: Timeline,
     pub(crate) happened: Vec<Happened>,
@@ -57,6 +62,7 @@ pub(crate) struct World {
     work: Draw,
     written: u64,
     audited: usize,
+    audited_relay: usize,
     quiet: bool,
     /// When the run is cut off, whatever happens.
     until: u64,
@@ -75,6 +81,8 @@ impl World {
         let watch = Watch::new(Arc::clone(&trace));
         let mut world = Self {
             people: Vec::new(),
+            relays: Vec::new(),
+            flooders: Vec::new(),
             meetings: Vec::new(),
             timeline: Timeline::default(),
             happened: Vec::new(),
@@ -88,6 +96,7 @@ impl World {
             work: Draw::new(seed, "work", 0),
             written: 0,
             audited: 0,
+            audited_relay: 0,
             quiet: false,
             until: until.unwrap_or(u64::MAX),
             weather,
@@ -143,6 +152,7 @@ impl World {
             person.skew.store(off, std::sync::atomic::Ordering::Relaxed);
             self.people.push(person);
         }
+        self.populate_relays();
         if self.scenario.nodes.kind == NodeKind::Bare {
             self.crowd = Some(crate::bare::Crowd::new(Arc::clone(&self.trace)));
         }
@@ -152,6 +162,7 @@ impl World {
     #[allow(clippy::disallowed_methods, reason = "the network itself is no host's task")]
     pub(crate) async fn run(&mut self) {
         drop(tokio::spawn(Arc::clone(&self.net).run()));
+        self.plan_relays();
         self.plan_boots();
         self.plan_meetings();
         self.agenda.plan(AUDIT, Action::Audit);
@@ -185,6 +196,13 @@ impl World {
     }
 
     pub(crate) fn role(&self, host: u32) -> String {
+        if let Some(relay) = self.relay_of(host).and_then(|n| self.relays.get(n)) {
+            return if relay.conduct.is_honest() { "relay" } else { "relay that lost what it had" }
+                .to_owned();
+        }
+        if self.flooders.iter().any(|(flooder, _)| *flooder == host) {
+            return "flooder".to_owned();
+        }
         if self.is_bootstrap(host) {
             return "bootstrap".to_owned();
         }
@@ -246,12 +264,14 @@ impl World {
             Action::Meet(pair) => self.meet(pair),
             Action::Write => self.write(),
             Action::Read { host, from, entry } => self.read(host, from, entry),
+            Action::Turn { slot, on } => self.turn(slot, on),
             Action::Leave(host) => self.leave(host),
             Action::Return(host) => self.come_back(host),
             Action::Fault { fault, round } => self.strike(fault, round),
             Action::Mend(fault) => self.mend(fault),
             Action::Audit => {
                 self.audit_next();
+                self.audit_next_relay();
                 let next = self.now() + AUDIT;
                 self.agenda.plan(next, Action::Audit);
             }

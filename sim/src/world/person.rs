@@ -55,6 +55,8 @@ pub(crate) struct Person {
     pub(crate) node: Option<Node>,
     /// Number of faults that keep it down.
     pub(crate) held_down: u32,
+    /// It never comes back.
+    pub(crate) gone: bool,
     /// What it wrote last.
     pub(crate) wrote: Vec<EntryId>,
     /// When it goes and comes.
@@ -81,6 +83,7 @@ impl Person {
             lives: 0,
             node: None,
             held_down: 0,
+            gone: false,
             wrote: Vec::new(),
             fate: Draw::new(seed, "fate", u64::from(host)),
             key: MasterKey::from_bytes(key),

@@ -6,7 +6,7 @@ use kith_node::api::Handle;
 use kith_protocol::EntryId;
 
 use super::agenda::{Action, Word};
-use super::person::State;
+use super::person::{Reach, State};
 use super::{World, graph};
 use crate::draw::Draw;
 use crate::judge::News;
@@ -18,10 +18,12 @@ const AGAIN: u64 = 2 * SECOND;
 const INVITE: u64 = 30 * 86_400_000;
 
 /// Two people who are to become friends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Meeting {
     pub(crate) host: u32,
     pub(crate) guest: u32,
+    /// Made by the host, on its way to the guest.
+    invite: Option<String>,
     /// The invite was accepted; the rest is the nodes' business.
     pub(crate) asked: bool,
 }
@@ -34,7 +36,11 @@ impl World {
         let nodes = &self.scenario.nodes;
         let first = if self.scenario.friends.bootstrap_too { 0 } else { nodes.bootstrap };
         let people: Vec<u32> = (first..nodes.count - nodes.liars).collect();
-        let reach = |host: u32| self.people[host as usize].reach;
+        // with relays, everybody can be reached by an invite
+        let reach = |host: u32| match self.people[host as usize].reach {
+            Reach::Routed if !self.relays.is_empty() => Reach::Open,
+            reach => reach,
+        };
         let pairs = graph::pairs(&self.scenario.friends, &people, reach, self.seed);
         let mut draw = Draw::new(self.seed, "meetings", 0);
         // an invite names its maker's addresses: he knows them a little after his start
@@ -42,34 +48,53 @@ impl World {
         for (host, guest) in pairs {
             self.agenda
                 .plan(from + (10.0 * SECOND as f64 * draw.unit()) as u64, Action::Meet(self.meetings.len()));
-            self.meetings.push(Meeting { host, guest, asked: false });
+            self.meetings.push(Meeting { host, guest, invite: None, asked: false });
         }
     }
 
     #[allow(clippy::disallowed_methods, reason = "what people do is no task of their nodes")]
     pub(super) fn meet(&mut self, pair: usize) {
-        let Some(&Meeting { host, guest, asked }) = self.meetings.get(pair) else { return };
-        if asked {
-            return;
-        }
-        let handles = (self.people[host as usize].handle(), self.people[guest as usize].handle());
-        let (Some(inviting), Some(accepting)) = handles else {
-            // somebody is not there yet, or not now
-            if !self.quiet || self.people[host as usize].lives > 0 && self.people[guest as usize].lives > 0 {
-                let at = self.now() + AGAIN;
-                self.agenda.plan(at, Action::Meet(pair));
-            }
+        let Some(Meeting { host, guest, invite, asked: false }) = self.meetings.get(pair).cloned() else {
             return;
         };
+        let (inviting, accepting) =
+            (self.people[host as usize].handle(), self.people[guest as usize].handle());
+        // they exchange an invite when both are there, unless they never are
+        let apart = self.scenario.nodes.turns.is_some();
+        let together = inviting.is_some() && accepting.is_some();
         let mailbox = Arc::clone(&self.mailbox);
-        drop(tokio::spawn(async move {
-            let met = async {
-                let invite = inviting.invite(1, INVITE).await?;
-                accepting.accept(invite.uri).await.map(drop)
-            };
-            let met = Box::pin(met).await.is_ok();
-            mailbox.put(Word::Met { pair, met });
-        }));
+        match (invite, inviting, accepting) {
+            (None, Some(inviting), _) if (together || apart) && self.can_invite(&inviting) => {
+                drop(tokio::spawn(async move {
+                    match Box::pin(inviting.invite(1, INVITE)).await {
+                        Ok(invite) => mailbox.put(Word::Invited { pair, uri: invite.uri }),
+                        Err(_) => mailbox.put(Word::Met { pair, met: false }),
+                    }
+                }));
+            }
+            (Some(uri), _, Some(accepting)) if together || apart => {
+                drop(tokio::spawn(async move {
+                    let met = Box::pin(accepting.accept(uri)).await.is_ok();
+                    mailbox.put(Word::Met { pair, met });
+                }));
+            }
+            // somebody is not there yet, or not now
+            _ => {
+                let were_here = |host: u32| self.people[host as usize].lives > 0;
+                if !self.quiet || were_here(host) && were_here(guest) {
+                    let at = self.now() + AGAIN;
+                    self.agenda.plan(at, Action::Meet(pair));
+                }
+            }
+        }
+    }
+
+    pub(super) fn invited(&mut self, pair: usize, uri: String) {
+        if let Some(meeting) = self.meetings.get_mut(pair) {
+            meeting.invite = Some(uri);
+            let at = self.now();
+            self.agenda.plan(at, Action::Meet(pair));
+        }
     }
 
     pub(super) fn met(&mut self, pair: usize, met: bool) {
@@ -122,15 +147,13 @@ impl World {
             return;
         }
         let (pick, turn) = (self.work.word(), self.work.word());
-        let Some(meeting) = usize::try_from(pick % self.meetings.len().max(1) as u64)
-            .ok()
-            .and_then(|n| self.meetings.get(n))
-            .copied()
+        let Some(meeting) =
+            usize::try_from(pick % self.meetings.len().max(1) as u64).ok().and_then(|n| self.meetings.get(n))
         else {
             return;
         };
-        let (from, to) =
-            if turn % 2 == 0 { (meeting.host, meeting.guest) } else { (meeting.guest, meeting.host) };
+        let (host, guest) = (meeting.host, meeting.guest);
+        let (from, to) = if turn % 2 == 0 { (host, guest) } else { (guest, host) };
         let (Some(handle), Some(account)) =
             (self.people[from as usize].handle(), self.people[to as usize].account)
         else {
