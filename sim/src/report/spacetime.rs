@@ -13,7 +13,9 @@ const TOP: f64 = 40.0;
 /// The diagram of a message.
 pub(super) fn diagram(story: &Story) -> String {
     let notes = story.notes();
-    let hosts: BTreeSet<u32> = notes.iter().map(|note| note.host).collect();
+    let relays: BTreeSet<u32> =
+        notes.iter().filter(|note| is_about_relay(note.what)).filter_map(|note| note.peer).collect();
+    let hosts: BTreeSet<u32> = notes.iter().map(|note| note.host).chain(relays.iter().copied()).collect();
     // the author first
     let mut columns: Vec<u32> = vec![story.author];
     columns.extend(hosts.into_iter().filter(|host| *host != story.author));
@@ -27,10 +29,19 @@ pub(super) fn diagram(story: &Story) -> String {
     for host in &columns {
         let at = x(*host);
         let role = if *host == story.author { " (author)" } else { "" };
+        let kind = if relays.contains(host) { "relay" } else { "node" };
         let _ = write!(
             svg,
-            "<text class=head x={at:.0} y=20 text-anchor=middle>node {host}{role}</text>\
+            "<text class=head x={at:.0} y=20 text-anchor=middle>{kind} {host}{role}</text>\
              <line class=life x1={at:.0} x2={at:.0} y1=28 y2={bottom:.0} />"
+        );
+    }
+    for arrow in by_relay(notes, &places) {
+        let (from, to) = (x(arrow.from.0), x(arrow.to.0));
+        let _ = write!(
+            svg,
+            "<line class=\"{}\" x1={from:.0} y1={:.0} x2={to:.0} y2={:.0} marker-end=\"url(#tip)\" />",
+            arrow.class, arrow.from.1, arrow.to.1
         );
     }
     let mut before = None;
@@ -89,6 +100,54 @@ pub(super) fn diagram(story: &Story) -> String {
          aria-label=\"space-time diagram of message {}\">{svg}</svg>",
         story.entry.short()
     )
+}
+
+const fn is_about_relay(step: Step) -> bool {
+    matches!(step, Step::Deposited | Step::InCustody | Step::Fetched)
+}
+
+/// An arrow from a place on one host's line to a place on another's.
+struct Arrow {
+    class: &'static str,
+    from: (u32, f64),
+    to: (u32, f64),
+}
+
+/// Ways to and from relays. What a relay does itself is not among the notes: it is drawn between the times at which
+/// others heard of it.
+fn by_relay(notes: &[Note], places: &[f64]) -> Vec<Arrow> {
+    let mut arrows = Vec::new();
+    for (n, (note, y)) in notes.iter().zip(places).enumerate() {
+        let Some(relay) = note.peer.filter(|_| is_about_relay(note.what)) else { continue };
+        match note.what {
+            Step::Deposited => {
+                let mut later = notes.iter().zip(places).skip(n + 1);
+                let answer = later.find(|(other, _)| {
+                    other.host == note.host
+                        && other.peer == Some(relay)
+                        && matches!(other.what, Step::Deposited | Step::InCustody)
+                });
+                match answer {
+                    Some((other, end)) if other.what == Step::InCustody => {
+                        let middle = f64::midpoint(*y, *end);
+                        arrows.push(Arrow { class: "frame", from: (note.host, *y), to: (relay, middle) });
+                        arrows.push(Arrow { class: "ack", from: (relay, middle), to: (note.host, *end) });
+                    }
+                    // no word came back, or it was given once more
+                    _ => arrows.push(Arrow {
+                        class: "frame lost",
+                        from: (note.host, *y),
+                        to: (relay, *y + 10.0),
+                    }),
+                }
+            }
+            Step::Fetched => {
+                arrows.push(Arrow { class: "frame", from: (relay, *y - 10.0), to: (note.host, *y) });
+            }
+            _ => {}
+        }
+    }
+    arrows
 }
 
 /// Where each note stands: long pauses take little more room than short ones.
