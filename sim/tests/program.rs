@@ -70,6 +70,33 @@ fn text_of(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+const RELAYED: &str = r#"
+[scenario]
+duration = "60s"
+[nodes]
+count = 5
+[relays]
+count = 2
+each = 2
+disk_sync = "20ms"
+[workload]
+rate = 1
+[churn]
+session = { exponential = "20s" }
+downtime = { exponential = "15s" }
+[[fault]]
+kind = "crash"
+at = "5s"
+relays = 1
+between_outputs = 20
+every = "10s"
+[[fault]]
+kind = "clock"
+at = "20s"
+relays = [0]
+by = "1h"
+"#;
+
 #[test]
 fn one_seed_is_one_trace_in_two_processes_and_another_seed_another() {
     let folder = Folder::new();
@@ -93,6 +120,19 @@ fn one_seed_is_one_trace_in_two_processes_and_another_seed_another() {
     let differ = kith_sim(&["diff", &a, &c]);
     assert_eq!(differ.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&differ.stdout).contains("is the first that differs"));
+}
+
+#[test]
+fn relays_are_simulated_the_same_way_twice() {
+    let folder = Folder::new();
+    let scenario = folder.scenario(RELAYED);
+    let run = || summary(&kith_sim(&["run", &scenario, "--seed", "3"]));
+    let (first, again) = (run(), run());
+    assert_eq!(first["trace_hash"], again["trace_hash"]);
+    assert!(first["in_custody"].as_u64().unwrap() > 5, "{first}");
+    assert!(first["crashes"].as_u64().unwrap() > 5, "{first}");
+    assert_eq!(first["broken"], serde_json::json!([]), "{first}");
+    assert_eq!(first["delivery_ratio"], 1.0, "{first}");
 }
 
 #[test]
@@ -156,6 +196,15 @@ fn a_bad_scenario_ends_with_2_and_names_the_line() {
         ("[scenario]\nduration = \"2 fortnights\"\n", ":2: invalid value"),
         ("[nodes]\n[[fault]]\nkind = \"crash\"\nat = \"1s\"\n", ":3: fault[0].kind: it needs `nodes`"),
         ("[link\n", ":1: "),
+        ("[relays]\ncount = 2\neach = 3\n", ":3: relays.each: each person uses 3 relays; 1 to 2"),
+        (
+            "[relays]\ncount = 2\n[[fault]]\nkind = \"forget\"\nat = \"1s\"\nshare = 1\nrelays = [2]\n",
+            ":7: fault[0].relays: there is no relay 2",
+        ),
+        (
+            "[[fault]]\nkind = \"full\"\nat = \"1s\"\nnodes = 1\n",
+            ":4: fault[0].nodes: this kind hits `relays`",
+        ),
     ] {
         let output = kith_sim(&["run", &folder.scenario(text)]);
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
