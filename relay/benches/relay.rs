@@ -161,6 +161,63 @@ async fn throughput(relay: &Process, store: &str) {
     relay.audit();
 }
 
+/// Two processes on one database, with mailboxes enough that they seldom meet at one.
+#[cfg(all(unix, feature = "postgres"))]
+#[allow(clippy::disallowed_methods, reason = "a bench's own tasks")]
+async fn together(relays: &[Process; 2]) {
+    const MANY: u64 = 2_000;
+    let mut owners = Vec::new();
+    for n in 0..MANY {
+        let relay = &relays[(n % 2) as usize];
+        let owner = Owner::connect(relay.tcp(), 100_000 + n).await;
+        owner.ready(0..1).await;
+        owners.push(owner);
+    }
+    let mut contacts = Vec::new();
+    for n in 0..LINKS {
+        contacts.push(Peer::connect(relays[(n % 2) as usize].tcp(), 500 + n).await);
+    }
+    let mut asks: Vec<Vec<Ask>> = vec![Vec::new(); contacts.len()];
+    for n in 0..DEPOSITS {
+        let owner = &owners[(n.wrapping_mul(7_919)) % owners.len()];
+        asks[n % contacts.len()].push(owner.deposit(0, &envelope(&format!("two {n}"), 256), TTL));
+    }
+    drop(owners);
+    let used = || relays.iter().map(|relay| cpu(relay.pid())).sum::<f64>();
+    let conflicts = || -> f64 {
+        relays.iter().map(|relay| relay.status()["counters"]["conflicts"].as_f64().unwrap()).sum()
+    };
+    let batches = || -> f64 {
+        relays.iter().map(|relay| relay.status()["counters"]["batches"].as_f64().unwrap()).sum()
+    };
+    let (conflicts_before, batches_before) = (conflicts(), batches());
+    let (started, before) = (Instant::now(), used());
+    let mut tasks = tokio::task::JoinSet::new();
+    for (contact, asks) in contacts.into_iter().zip(asks) {
+        tasks.spawn(async move {
+            let mut under_way = std::collections::VecDeque::new();
+            for ask in asks {
+                if under_way.len() >= WINDOW {
+                    let answer: tokio::sync::oneshot::Receiver<Vec<Answer>> = under_way.pop_front().unwrap();
+                    assert!(matches!(answer.await.unwrap()[0], Answer::Custody(_)));
+                }
+                under_way.push_back(contact.send(ask).await);
+            }
+            for answer in under_way {
+                assert!(matches!(answer.await.unwrap()[0], Answer::Custody(_)));
+            }
+        });
+    }
+    tasks.join_all().await;
+    let (took, used) = (started.elapsed(), used() - before);
+    let (conflicts, batches) = (conflicts() - conflicts_before, batches() - batches_before);
+    let deposits = DEPOSITS as f64;
+    report("relay postgres, two processes: deposit, CPU each", "us", &mut [used / deposits], "-");
+    report("relay postgres, two processes: deposits", "/s", &mut [deposits / took.as_secs_f64()], "-");
+    report("relay postgres, two processes: decided again", "%", &mut [100.0 * conflicts / batches], "-");
+    relays[0].audit();
+}
+
 /// Links that say nothing: those of owners who wait for their mail.
 async fn idle() {
     let relay = Process::started(CONFIG);
@@ -324,6 +381,17 @@ async fn main() {
             let relay = Process::started(&format!("{CONFIG}\n[store]\nkind = \"{store}\""));
             throughput(&relay, store).await;
         }
+    }
+    #[cfg(all(unix, feature = "postgres"))]
+    if wanted("postgres")
+        && let Some(server) = support::postgres::Server::started()
+    {
+        let config = format!("{CONFIG}\n{}", server.config("kith"));
+        let relay = Process::started(&config);
+        throughput(&relay, "postgres").await;
+        let mut second = relay.another(&config);
+        second.start();
+        together(&[relay, second]).await;
     }
     if wanted("idle") {
         idle().await;

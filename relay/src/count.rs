@@ -15,16 +15,21 @@ pub struct Counted {
     pub faults: Vec<String>,
 }
 
-/// Counts a whole store. What changes meanwhile may look like a fault.
+/// Counts a whole store. What changes meanwhile may look like a fault, but in a store of several processes: there it is
+/// counted as it was at one moment.
 ///
 /// # Errors
 /// [`MailboxStoreError`] if it cannot be read.
 pub async fn count(store: &dyn MailboxStore) -> Result<Counted, MailboxStoreError> {
+    let snapshot = store.snapshot().await?;
     let mut audit = Audit::default();
     let mut faults = Vec::new();
     let mut after = Vec::new();
     loop {
-        let page = store.scan(after, ROWS).await?;
+        let page = match &snapshot {
+            Some(snapshot) => snapshot.scan(after, ROWS).await?,
+            None => store.scan(after, ROWS).await?,
+        };
         for (key, row) in &page.rows {
             audit.row(key, row);
         }
@@ -34,7 +39,11 @@ pub async fn count(store: &dyn MailboxStore) -> Result<Counted, MailboxStoreErro
             None => break,
         }
     }
-    let (totals, found) = audit.finish(store.state().await?.totals);
+    let state = match &snapshot {
+        Some(snapshot) => snapshot.state().await?,
+        None => store.state().await?,
+    };
+    let (totals, found) = audit.finish(state.totals);
     faults.extend(found.into_iter().map(|fault| match fault.mailbox {
         Some(mailbox) => format!("mailbox {mailbox}: {}", fault.what),
         None => fault.what,

@@ -22,6 +22,8 @@ pub mod folder;
 #[cfg(feature = "cli")]
 pub mod observed;
 mod order;
+#[cfg(all(feature = "cli", feature = "postgres"))]
+pub mod postgres;
 mod rate;
 mod relay;
 #[cfg(feature = "cli")]

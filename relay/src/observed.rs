@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kith_protocol::Wall;
 use kith_protocol::mailbox::{Batch, RowKey};
+use kith_protocol::{MailboxId, Wall};
 use kith_store::mailbox::{
-    Doing, Found, MailboxStore, MailboxStoreStats, Read, ScanPage, StoredState, Written,
+    Doing, Found, MailboxSnapshot, MailboxStore, MailboxStoreStats, Read, ScanPage, StoredState, Written,
 };
 use tokio::sync::{Mutex as Gate, MutexGuard};
 
@@ -140,6 +140,14 @@ impl MailboxStore for ObservedStore {
 
     fn scan(&self, after: Vec<u8>, max: usize) -> Doing<'_, ScanPage> {
         self.inner.scan(after, max)
+    }
+
+    fn arrivals(&self) -> Doing<'_, Vec<MailboxId>> {
+        self.inner.arrivals()
+    }
+
+    fn snapshot(&self) -> Doing<'_, Option<Box<dyn MailboxSnapshot>>> {
+        self.inner.snapshot()
     }
 
     fn close(&self) -> Doing<'_, ()> {

@@ -20,6 +20,10 @@ use crate::system::{self, Install};
 
 pub(crate) fn bench(args: &[String]) -> Result<()> {
     system::ensure(&[system::CC], Install::Allowed)?;
+    // PostgreSQL's figures beside the others'
+    if let Err(error) = system::ensure_postgres(Install::Allowed) {
+        println!("    without PostgreSQL: {error:#}");
+    }
     let pattern = match args {
         [] => "*".to_owned(),
         [name] if !name.starts_with('-') => format!("*{name}*"),

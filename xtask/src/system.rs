@@ -27,6 +27,12 @@ pub(crate) const CHROMIUM: Need = Need {
     why: "it reads the relay's status page",
 };
 
+pub(crate) const POSTGRES: Need = Need {
+    program: "postgres",
+    packages: &["postgresql"],
+    why: "relays that share a database are tested on servers of the tests' own",
+};
+
 /// Whether what is missing may be installed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Install {
@@ -68,10 +74,40 @@ pub(crate) fn ensure(needs: &[Need], install: Install) -> Result<()> {
     }
 }
 
-/// Whether a program is in the search path.
+/// Whether a program is in the search path, or where Debian keeps those of PostgreSQL.
 pub(crate) fn present(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders = versions.map(|entry| entry.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+        || folders.any(|dir| dir.join(program).is_file())
+}
+
+/// Debian's clusters, as (version, name).
+fn clusters() -> Vec<(String, String)> {
+    let list = Cmd::new("pg_lsclusters").arg("-h").read().unwrap_or_default();
+    let fields = |line: &str| {
+        let mut fields = line.split_whitespace().map(str::to_owned);
+        Some((fields.next()?, fields.next()?))
+    };
+    list.lines().filter_map(fields).collect()
+}
+
+/// Makes sure the programs of PostgreSQL are there, and only they: Debian's package also makes a database and starts a
+/// server, which nobody asked for. One that was there before is not touched.
+pub(crate) fn ensure_postgres(install: Install) -> Result<()> {
+    let before = if present("pg_lsclusters") { clusters() } else { Vec::new() };
+    let was_there = present(POSTGRES.program);
+    ensure(&[POSTGRES], install)?;
+    if was_there || !present("pg_dropcluster") {
+        return Ok(());
+    }
+    let root = Cmd::new("id").arg("-u").read()?.trim() == "0";
+    for (version, name) in clusters().into_iter().filter(|cluster| !before.contains(cluster)) {
+        let drop = if root { Cmd::new("pg_dropcluster") } else { Cmd::new("sudo").arg("pg_dropcluster") };
+        drop.arg("--stop").arg(version).arg(name).run()?;
+    }
+    Ok(())
 }
 
 fn apt(root: bool, line: &str) -> Cmd {

@@ -62,7 +62,8 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     steps.step("pure core", "cargo tree -p kith-protocol -e normal", pure_core);
     let js = js_peer(&mut steps, install);
     let chromium = chromium(&mut steps, install);
-    tests(&mut steps, js, chromium);
+    let postgres = postgres(&mut steps, install);
+    tests(&mut steps, js, chromium, postgres);
     simulator(&mut steps);
     steps.run("doc tests", &Cmd::cargo("test --workspace --doc --quiet"));
     steps.run(
@@ -99,7 +100,7 @@ fn simulator(steps: &mut Steps) {
     steps.run("simulator: scenarios", &sweep.words(&format!("--seeds 1..1 --jobs {jobs}")).dir("sim"));
 }
 
-fn tests(steps: &mut Steps, js: bool, chromium: bool) {
+fn tests(steps: &mut Steps, js: bool, chromium: bool, postgres: bool) {
     let required = |there: bool| if there { "1" } else { "0" };
     // The whole-system tests start the `kith` and `kith-relay` programs, which a test build does not always make.
     steps.run("build", &Cmd::cargo("build --workspace --bin kith --bin kith-relay --quiet"));
@@ -108,7 +109,8 @@ fn tests(steps: &mut Steps, js: bool, chromium: bool) {
     } else {
         Cmd::cargo("test --workspace --lib --bins --tests --examples --quiet")
     };
-    steps.run("tests", &cmd.env("KITH_TEST_JS", required(js)).env("KITH_TEST_CHROMIUM", required(chromium)));
+    let cmd = cmd.env("KITH_TEST_JS", required(js)).env("KITH_TEST_CHROMIUM", required(chromium));
+    steps.run("tests", &cmd.env("KITH_TEST_POSTGRES", required(postgres)));
 }
 
 /// Makes a browser ready; false if there is none.
@@ -116,6 +118,16 @@ fn chromium(steps: &mut Steps, install: Install) -> bool {
     let there = system::ensure(&[system::CHROMIUM], install);
     if let Err(error) = &there {
         steps.leave_out("status page in Chromium", &format!("{error:#}"));
+    }
+    there.is_ok()
+}
+
+/// Makes the programs of a PostgreSQL server ready; false if there are none. The tests start servers of their own from
+/// them and end them; one of the system is not touched.
+fn postgres(steps: &mut Steps, install: Install) -> bool {
+    let there = system::ensure_postgres(install);
+    if let Err(error) = &there {
+        steps.leave_out("relays on PostgreSQL", &format!("{error:#}"));
     }
     there.is_ok()
 }

@@ -5,7 +5,8 @@
 //! ```
 //! Parts are one [`Head`] with key and configuration, rows, and one [`End`] with the sums. While the relay runs, rows are
 //! read a page at a time, and what was changed meanwhile is read again, until so little is left that it can be read in a
-//! moment without writes: the file holds the store as it was in that moment. Rows that follow from others are left out
+//! moment without writes: the file holds the store as it was in that moment. A database of several relays is read as it was
+//! at the beginning. Rows that follow from others are left out
 //! ([`derived`](kith_protocol::mailbox::derived)). Whoever reads the file can pretend to be the relay, but read no message.
 
 mod format;
@@ -38,11 +39,12 @@ pub enum BackupError {
     /// One is being made.
     #[error("another backup is being made; wait for its end")]
     Busy,
-    /// Several relays change the store.
+    /// There is something in the store.
     #[error(
-        "this store is shared by several relays: make a backup of the database with its own tools (pg_dump)"
+        "there are mailboxes in the store already, and nothing is ever overwritten: restore into another one, or remove \
+         what is there (in PostgreSQL, DROP SCHEMA kith_relay CASCADE)"
     )]
-    Shared,
+    StoreNotEmpty,
     /// More was changed than can be remembered.
     #[error(
         "too much was changed while the backup was made: try again when less happens, or stop the relay for it"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith_protocol::Wall;
 use kith_protocol::mailbox::{Batch, Row, RowKey, Totals, derived};
-use kith_store::mailbox::{MailboxStore, MailboxStoreError, Written};
+use kith_store::mailbox::{Found, MailboxStore, MailboxStoreError, Read, Written};
 
 use super::format::{Part, Parts, Verified};
 use super::{BackupError, verify};
@@ -29,7 +29,7 @@ pub struct Restored {
     pub keys_left_out: u64,
 }
 
-/// Makes a relay from a backup, in an empty store and a folder without one. With `moved` the old relay never ran after
+/// Makes a relay from a backup, in an empty store and a folder without one, with this configuration. With `moved` the old relay never ran after
 /// the backup, so nothing was promised that is not in it; else one-time keys are left out: none is given twice.
 ///
 /// # Errors
@@ -38,11 +38,15 @@ pub async fn restore(
     file: &Path,
     folder: &Folder,
     store: &Arc<dyn MailboxStore>,
+    config: &str,
     moved: bool,
 ) -> Result<Restored, BackupError> {
     let from = verify(file)?;
     if moved && from.head.running {
         return Err(BackupError::NotMoved);
+    }
+    if !is_empty(store.as_ref()).await? {
+        return Err(BackupError::StoreNotEmpty);
     }
     let mut keys_left_out = 0;
     let mut writer = Writer { store: store.as_ref(), rows: HashMap::new(), bytes: 0, last: Wall(0) };
@@ -71,10 +75,17 @@ pub async fn restore(
     if !counted.faults.is_empty() {
         return Err(BackupError::Faults(counted.faults.join("; ")));
     }
-    folder.create(&from.head.key, &from.head.config)?;
+    folder.create(&from.head.key, config)?;
     folder.set_draining(from.head.draining)?;
     folder.set_last_backup(from.head.made)?;
     Ok(Restored { from, totals: counted.totals, keys_left_out })
+}
+
+async fn is_empty(store: &dyn MailboxStore) -> Result<bool, MailboxStoreError> {
+    let page = store.scan(Vec::new(), 1).await?;
+    let tokens = store.read(vec![Read::Tokens { max: 1 }]).await?;
+    let no_token = matches!(tokens.first(), Some(Found::Rows(rows)) if rows.is_empty());
+    Ok(page.rows.is_empty() && page.damaged.is_empty() && no_token)
 }
 
 struct Writer<'a> {

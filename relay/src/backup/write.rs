@@ -3,7 +3,7 @@
 use kith_protocol::identity::KeyPair;
 use kith_protocol::mailbox::{Row, RowKey, Totals};
 use kith_protocol::{DeviceId, Wall};
-use kith_store::mailbox::{Found, MailboxStore as _, MailboxStoreError, Read, StoredState};
+use kith_store::mailbox::{Found, MailboxSnapshot, MailboxStore as _, MailboxStoreError, Read, StoredState};
 use tokio::io::AsyncWrite;
 
 use super::BackupError;
@@ -47,9 +47,6 @@ pub async fn write(
     running: bool,
     to: &mut (dyn AsyncWrite + Send + Unpin),
 ) -> Result<Summary, BackupError> {
-    if store.is_shared() {
-        return Err(BackupError::Shared);
-    }
     let key = folder.read_key()?;
     let head = Head {
         version: VERSION,
@@ -96,6 +93,9 @@ async fn rows(
     sink: &mut Sink<'_>,
     damaged: &mut Vec<String>,
 ) -> Result<StoredState, BackupError> {
+    if let Some(snapshot) = store.snapshot().await? {
+        return all_at_once(snapshot.as_ref(), sink, damaged).await;
+    }
     let mut after = Vec::new();
     loop {
         let page = {
@@ -135,6 +135,37 @@ async fn rows(
         (found, store.read(vec![Read::Tokens { max: TOKENS }]).await?.pop(), store.state().await?)
     };
     write_found(sink, found, damaged).await?;
+    write_tokens(sink, tokens, damaged).await?;
+    sink.flush().await?;
+    Ok(state)
+}
+
+/// The rows of a store that other processes change, too.
+async fn all_at_once(
+    snapshot: &dyn MailboxSnapshot,
+    sink: &mut Sink<'_>,
+    damaged: &mut Vec<String>,
+) -> Result<StoredState, BackupError> {
+    let mut after = Some(Vec::new());
+    while let Some(from) = after {
+        let page = snapshot.scan(from, PAGE).await?;
+        damaged.extend(page.damaged);
+        for (key, row) in page.rows {
+            put(sink, &key, Some(row)).await?;
+        }
+        after = page.next;
+    }
+    let tokens = snapshot.read(vec![Read::Tokens { max: TOKENS }]).await?.pop();
+    write_tokens(sink, tokens, damaged).await?;
+    sink.flush().await?;
+    Ok(snapshot.state().await?)
+}
+
+async fn write_tokens(
+    sink: &mut Sink<'_>,
+    tokens: Option<Found>,
+    damaged: &mut Vec<String>,
+) -> Result<(), BackupError> {
     match tokens {
         Some(Found::Rows(rows)) => {
             for (key, row) in rows {
@@ -144,8 +175,7 @@ async fn rows(
         Some(Found::Damaged(what)) => damaged.push(what),
         _ => return Err(MailboxStoreError::Damaged("the tokens cannot be listed".into()).into()),
     }
-    sink.flush().await?;
-    Ok(state)
+    Ok(())
 }
 
 async fn read(store: &ObservedStore, keys: &[RowKey]) -> Result<Vec<(RowKey, Found)>, BackupError> {

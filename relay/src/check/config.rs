@@ -25,6 +25,13 @@ pub(super) fn values(config: &RelayConfig) -> Vec<Finding> {
             "receipts promise days: set store.kind = \"redb\"",
         ));
     }
+    if config.store.kind == StoreKind::Postgres && config.total.bytes.0 == 0 {
+        findings.push(Finding::advice(
+            "total.bytes",
+            "nothing keeps the database's disk from filling up",
+            "set total.bytes to less than half of that disk: the relay cannot see how much is free there",
+        ));
+    }
     if config.operator.name.trim().is_empty() || config.operator.contact.trim().is_empty() {
         findings.push(Finding::advice(
             "operator",

@@ -2,16 +2,23 @@
 
 mod clock;
 mod config;
+#[cfg(feature = "postgres")]
+mod database;
 mod disk;
 mod folder;
 mod host;
 mod ports;
 
+use std::sync::Arc;
+
 use kith_protocol::Wall;
 use serde::Serialize;
 
+#[cfg(feature = "postgres")]
+use crate::config::StoreKind;
 use crate::config::{ConfigFileError, RelayConfig};
 use crate::folder::Folder;
+use kith_network::ProductEnvironment;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,6 +70,8 @@ pub struct Subject<'a> {
     pub running: Option<u32>,
     /// The time.
     pub now: Wall,
+    /// Where tasks run.
+    pub host: &'a Arc<ProductEnvironment>,
 }
 
 /// Looks at everything.
@@ -74,6 +83,10 @@ pub async fn check(subject: &Subject<'_>) -> Vec<Finding> {
     if let Ok(config) = subject.config {
         findings.extend(config::values(config));
         findings.extend(host::check(subject, config));
+        #[cfg(feature = "postgres")]
+        if config.store.kind == StoreKind::Postgres {
+            findings.extend(database::check(subject, config).await);
+        }
         findings.extend(ports::check(subject, config).await);
     }
     findings

@@ -1,6 +1,7 @@
 //! The configuration file: commented TOML, in which every key has a default and an unknown key is an error.
 
 mod bytes;
+mod database;
 mod nearest;
 mod show;
 
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::rate::Rates;
 use crate::relay::Settings;
 pub use bytes::Bytes;
+pub use database::{DatabaseLogin, DatabaseSection, DatabaseUrl, PASSWORD_VARIABLE, URL_VARIABLE};
 use nearest::nearest;
 pub use show::{OperatorSection, WebSection};
 
@@ -96,16 +98,19 @@ pub enum StoreKind {
     Sled,
     /// Nothing survives a restart.
     Memory,
+    /// A database that several processes share.
+    Postgres,
 }
 
 impl StoreKind {
-    /// The engine behind it.
+    /// The engine behind it; `None` for a database.
     #[must_use]
-    pub const fn engine(self) -> EngineKind {
+    pub const fn engine(self) -> Option<EngineKind> {
         match self {
-            Self::Redb => EngineKind::Redb,
-            Self::Sled => EngineKind::Sled,
-            Self::Memory => EngineKind::Memory,
+            Self::Redb => Some(EngineKind::Redb),
+            Self::Sled => Some(EngineKind::Sled),
+            Self::Memory => Some(EngineKind::Memory),
+            Self::Postgres => None,
         }
     }
 }
@@ -138,6 +143,8 @@ pub struct RelayConfig {
     pub total: TotalSection,
     /// Where they are kept.
     pub store: StoreSection,
+    /// Where the database is, if they are kept in one.
+    pub database: DatabaseSection,
     /// How much one peer and one network may ask.
     pub rate: Rates,
     /// Connections.
@@ -257,6 +264,7 @@ impl Default for RelayConfig {
             mailbox: MailboxSection::default(),
             total: TotalSection::default(),
             store: StoreSection::default(),
+            database: DatabaseSection::default(),
             rate: Rates::default(),
             connections: ConnectionsSection::default(),
             circuits: CircuitsSection::default(),
@@ -336,7 +344,7 @@ impl RelayConfig {
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigFileError> {
         let syntax = |error: toml::de::Error| ConfigFileError::Syntax {
             path: path.to_owned(),
-            reason: error.to_string().trim_end().to_owned(),
+            reason: database::redacted(error.to_string().trim_end()),
         };
         let table: toml::Table = toml::from_str(text).map_err(syntax)?;
         if let Some((key, near)) = nearest(&table, &Self::default()) {
@@ -384,6 +392,11 @@ impl RelayConfig {
         if secure && self.websocket.certificate.is_empty() {
             return wrong("websocket.certificate", "listening on a /wss address needs one".into());
         }
+        if self.store.kind == StoreKind::Postgres
+            && let Err(reason) = self.check_database()
+        {
+            return wrong("database", reason);
+        }
         if !["error", "warn", "info", "debug"].contains(&self.log.as_str()) {
             return wrong("log", format!("{:?}; error, warn, info or debug is possible", self.log));
         }
@@ -397,6 +410,18 @@ impl RelayConfig {
             return wrong("allow", format!("{peer:?} is not the peer id of a device"));
         }
         Ok(())
+    }
+
+    /// Whether the address can be used, as far as that can be told without trying.
+    #[cfg(feature = "postgres")]
+    fn check_database(&self) -> Result<(), String> {
+        crate::postgres::check_url(&self.database.login()?.url)
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    fn check_database(&self) -> Result<(), String> {
+        Err("this kith-relay was built without PostgreSQL: build it with the feature `postgres`".into())
     }
 
     /// What the relay allows. A drained relay takes nothing new, whatever the file says.

@@ -5,17 +5,18 @@ mod links;
 mod reads;
 mod upkeep;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use kith_network::{Environment, Event, Network};
 use kith_protocol::engine::LinkId;
 use kith_protocol::mailbox::{Load, Mailbox, WriteJob, WriteKind};
 use kith_protocol::wire::Frame;
 use kith_protocol::wire::relay::{AccessMode, Answer, Refusal, RefusalCode, RelayReply};
-use kith_protocol::{Mono, Now};
-use kith_store::mailbox::MailboxStore;
+use kith_protocol::{MailboxId, Mono, Now};
+use kith_store::mailbox::{MailboxStore, MailboxStoreError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
@@ -57,6 +58,12 @@ pub(crate) struct Driver {
     tick_due: Mono,
     turns: u64,
     store_failed: bool,
+    /// Mailboxes in which another process has stored something.
+    arrived: BTreeSet<MailboxId>,
+    /// Mailboxes in which one may have, still to be looked at in this round.
+    unseen: Vec<MailboxId>,
+    /// Whether the store tells what others do.
+    listening: bool,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -70,6 +77,7 @@ impl Driver {
         settings: &Settings,
     ) -> Self {
         let started = environment.mono();
+        let listening = store.is_shared();
         Self {
             environment,
             mailbox,
@@ -87,6 +95,9 @@ impl Driver {
             tick_due: started,
             turns: 0,
             store_failed: false,
+            arrived: BTreeSet::new(),
+            unseen: Vec::new(),
+            listening,
             stopping: None,
         }
     }
@@ -102,6 +113,10 @@ impl Driver {
             let now = self.now();
             if now.mono >= self.tick_due {
                 self.tick(now).await;
+            }
+            if !self.arrived.is_empty() {
+                let arrived = std::mem::take(&mut self.arrived);
+                self.look_at(arrived).await;
             }
             self.end_waits(now.mono);
             if self.stopping.is_some() {
@@ -141,6 +156,7 @@ impl Driver {
         // what is still to do waits for peers that do not take what was sent
         let pause = if self.has_work() { pause.min(UNREAD) } else { pause };
         let sleep = self.environment.sleep(pause);
+        let store = Arc::clone(&self.store);
         tokio::select! {
             event = events.recv() => match event {
                 Some(event) => self.event(event),
@@ -150,6 +166,7 @@ impl Driver {
                 Some(order) => self.order(order).await,
                 None => return false,
             },
+            arrived = store.arrivals(), if self.listening => self.told(arrived),
             () = sleep => {}
         }
         true
@@ -164,6 +181,19 @@ impl Driver {
         }
         while let Ok(order) = orders.try_recv() {
             self.order(order).await;
+        }
+        while self.listening
+            && let Some(arrived) = self.store.arrivals().now_or_never()
+        {
+            self.told(arrived);
+        }
+    }
+
+    fn told(&mut self, arrived: Result<Vec<MailboxId>, MailboxStoreError>) {
+        match arrived {
+            Ok(mailboxes) => self.arrived.extend(mailboxes),
+            // closed: nothing more will be told
+            Err(_) => self.listening = false,
         }
     }
 
@@ -285,6 +315,15 @@ impl Driver {
         }
     }
 
+    /// Learns what other relays on the same store have done, and whether it can be reached at all.
+    async fn look_around(&mut self) {
+        match self.store.state().await {
+            Ok(state) => self.mailbox.set_totals(state.totals),
+            Err(error) => return self.store_failure(&error),
+        }
+        self.look_for_arrivals().await;
+    }
+
     async fn status(&mut self) -> Status {
         let now = self.now();
         let network = self.network.status();
@@ -325,7 +364,7 @@ impl Driver {
     async fn tick(&mut self, now: Now) {
         self.tick_due = now.mono.plus(TICK);
         if self.store.is_shared() {
-            self.look_for_arrivals().await;
+            self.look_around().await;
         }
         let free = self.store.stats().await.ok().and_then(|stats| stats.free);
         let of_disk = match free {

@@ -1,15 +1,15 @@
 //! Lists, waits and fetches.
 
-use kith_protocol::EnvelopeId;
 use kith_protocol::crypto::envelope::envelope_id;
 use kith_protocol::mailbox::{KnownRow, Mailbox, ReadJob, ReadKind, Row, RowKey};
 use kith_protocol::wire::relay::Stored;
+use kith_protocol::{EnvelopeId, MailboxId};
 use kith_store::mailbox::{Found, MailboxStoreError, Read};
 use tracing::error;
 
 use super::Driver;
 
-/// Waits looked at in one turn, where other relays may have stored something.
+/// Waits looked at in a second, where other relays may have stored something.
 const LOOKED_AT: usize = 1_024;
 
 impl Driver {
@@ -109,9 +109,18 @@ impl Driver {
         }
     }
 
-    /// Another relay may have stored something where an owner waits at this one.
+    /// Another relay may have stored something where an owner waits at this one, and may have ended before it told.
     pub(super) async fn look_for_arrivals(&mut self) {
-        let mailboxes: Vec<_> = self.mailbox.waits().mailboxes().take(LOOKED_AT).collect();
+        if self.unseen.is_empty() {
+            self.unseen = self.mailbox.waits().mailboxes().collect();
+        }
+        let rest = self.unseen.len().saturating_sub(LOOKED_AT);
+        let mailboxes = self.unseen.split_off(rest);
+        self.look_at(mailboxes).await;
+    }
+
+    /// Answers those who wait at these mailboxes, if there is something for them.
+    pub(super) async fn look_at(&mut self, mailboxes: impl IntoIterator<Item = MailboxId>) {
         let mut woken = Vec::new();
         for mailbox in mailboxes {
             for wait in self.mailbox.waits().arrived(mailbox) {

@@ -4,7 +4,10 @@
 #![allow(missing_debug_implementations, reason = "tests and benches only")]
 
 pub mod http;
+pub mod load;
 pub mod peer;
+#[cfg(all(unix, feature = "postgres"))]
+pub mod postgres;
 pub mod process;
 #[path = "../../../node/network/tests/support/raw.rs"]
 #[allow(clippy::disallowed_methods, reason = "a test's own tasks")]

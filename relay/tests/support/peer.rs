@@ -238,7 +238,12 @@ pub struct Owner {
 
 impl Owner {
     pub async fn connect(address: &str, seed: u64) -> Self {
-        let peer = Peer::connect(address, seed).await;
+        Self::connect_as(address, seed, seed).await
+    }
+
+    /// With a device key of its own: a relay holds one link of each.
+    pub async fn connect_as(address: &str, seed: u64, device: u64) -> Self {
+        let peer = Peer::connect(address, device).await;
         let mut secret = [3; 32];
         secret[..8].copy_from_slice(&seed.to_le_bytes());
         let key = read_key(&Secret32::new(secret), &peer.relay, 0);

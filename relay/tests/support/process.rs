@@ -82,6 +82,18 @@ impl Process {
         process
     }
 
+    /// Another process of this relay: the same key, a folder of its own.
+    pub fn another(&self, config: &str) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("relay");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(self.folder.join("relay.key"), folder.join("relay.key")).unwrap();
+        let mut process = Self::existing(folder);
+        process._temporary = Some(temporary);
+        process.configure(config);
+        process
+    }
+
     pub fn start(&mut self) {
         let mut child = Command::new(PROGRAM)
             .args(["run", "--json", "--data"])

@@ -141,6 +141,9 @@ pub enum MailboxStoreError {
     /// The store does not answer or cannot be opened now; it is tried again.
     #[error("the store cannot be used now: {0}")]
     Unavailable(String),
+    /// It would be the same the next time: somebody has to change something.
+    #[error("the store refuses this relay: {0}")]
+    Refused(String),
     /// A row or the store itself is damaged.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -155,6 +158,27 @@ pub enum MailboxStoreError {
     /// It was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// A whole store as it was at one moment, while it goes on being changed.
+pub trait MailboxSnapshot: std::fmt::Debug + Send + Sync {
+    /// [`MailboxStore::state`] at that moment.
+    ///
+    /// # Errors
+    /// [`MailboxStoreError`].
+    fn state(&self) -> Doing<'_, StoredState>;
+
+    /// [`MailboxStore::read`] at that moment.
+    ///
+    /// # Errors
+    /// [`MailboxStoreError`].
+    fn read(&self, reads: Vec<Read>) -> Doing<'_, Vec<Found>>;
+
+    /// [`MailboxStore::scan`] at that moment.
+    ///
+    /// # Errors
+    /// [`MailboxStoreError`].
+    fn scan(&self, after: Vec<u8>, max: usize) -> Doing<'_, ScanPage>;
 }
 
 /// Where a relay keeps its rows.
@@ -200,6 +224,24 @@ pub trait MailboxStore: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`MailboxStoreError`].
     fn scan(&self, after: Vec<u8>, max: usize) -> Doing<'_, ScanPage>;
+
+    /// Waits until another process may have stored something in these mailboxes. It is told soon, but not surely: where it
+    /// matters, the relay looks for itself, too. Ends never where no other process changes anything, and only with an
+    /// error once closed.
+    ///
+    /// # Errors
+    /// [`MailboxStoreError::Closed`].
+    fn arrivals(&self) -> Doing<'_, Vec<MailboxId>> {
+        Box::pin(std::future::pending())
+    }
+
+    /// The store as it is now; `None` where only this process changes it, so that it can be kept still instead.
+    ///
+    /// # Errors
+    /// [`MailboxStoreError`].
+    fn snapshot(&self) -> Doing<'_, Option<Box<dyn MailboxSnapshot>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Ends in order.
     ///

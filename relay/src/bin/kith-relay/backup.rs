@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use kith_network::{Environment as _, ProductEnvironment};
@@ -118,8 +119,8 @@ async fn from_running(folder: &Folder, draft: &Draft) -> Result<Verified, Reason
 async fn from_stopped(folder: &Folder, draft: &Draft) -> anyhow::Result<Vec<String>> {
     let config = RelayConfig::read(&folder.config())?;
     let _lock = lock(folder)?;
-    let host = ProductEnvironment::current()?.without_lan();
-    let store = ObservedStore::new(open_store(folder, &config).await?);
+    let host = Arc::new(ProductEnvironment::current()?.without_lan());
+    let store = ObservedStore::new(open_store(folder, &config, &host, &folder.read_key()?).await?);
     let now = host.wall();
     let mut file = tokio::fs::File::from_std(draft.open()?);
     let summary = backup::write(folder, &store, now, false, &mut file).await?;
@@ -165,11 +166,19 @@ pub(crate) async fn restore(folder: &Folder, out: &Out, args: &RestoreArgs) -> a
         return Err(BackupError::NotEmpty(path.display().to_string()).into());
     }
     let verified = backup::verify(&args.file)?;
-    let name = format!("relay.toml in {}", args.file.display());
-    let config = RelayConfig::parse(&verified.head.config, &name)?;
+    let text = match &args.config {
+        Some(path) => {
+            // says what is wrong with the file itself
+            RelayConfig::read(path)?;
+            std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?
+        }
+        None => verified.head.config.clone(),
+    };
+    let config = RelayConfig::parse(&text, &format!("relay.toml in {}", args.file.display()))?;
     let _lock = DataLock::acquire(path)?;
-    let store = open_store(folder, &config).await?;
-    let restored = backup::restore(&args.file, folder, &store, args.moved).await;
+    let host = Arc::new(ProductEnvironment::current()?.without_lan());
+    let store = open_store(folder, &config, &host, &verified.head.key).await?;
+    let restored = backup::restore(&args.file, folder, &store, &text, args.moved).await;
     store.close().await?;
     let restored = restored
         .with_context(|| format!("there is no relay in {0} now; remove {0} and try again", path.display()))?;

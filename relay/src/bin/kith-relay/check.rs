@@ -1,5 +1,7 @@
 //! `kith-relay check`.
 
+use std::sync::Arc;
+
 use kith_network::{Environment as _, ProductEnvironment};
 use kith_relay::admin::{Ask, Client};
 use kith_relay::check::{Finding, Level, Subject, check};
@@ -20,15 +22,17 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &CheckArgs) -> any
         folder.read_key()?;
     }
     let config = RelayConfig::read(&folder.config());
+    let host = Arc::new(ProductEnvironment::current()?.without_lan());
     let subject = Subject {
         folder,
         config: config.as_ref(),
         running: running(folder).await,
-        now: ProductEnvironment::current()?.without_lan().wall(),
+        now: host.wall(),
+        host: &host,
     };
     let mut findings = check(&subject).await;
     if let (true, Ok(config)) = (args.store, &config) {
-        findings.push(stored(folder, config).await);
+        findings.push(stored(folder, config, &host).await);
     }
     for finding in &findings {
         if out.json {
@@ -71,10 +75,10 @@ async fn running(folder: &Folder) -> Option<u32> {
 }
 
 /// Counts what is stored, of a relay that does not run.
-async fn stored(folder: &Folder, config: &RelayConfig) -> Finding {
+async fn stored(folder: &Folder, config: &RelayConfig, host: &Arc<ProductEnvironment>) -> Finding {
     let look = async {
         let _lock = lock(folder)?;
-        let store = open_store(folder, config).await?;
+        let store = open_store(folder, config, host, &folder.read_key()?).await?;
         let counted = count(store.as_ref()).await;
         store.close().await?;
         anyhow::Ok(counted?)

@@ -98,6 +98,9 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// The backup
     pub(crate) file: PathBuf,
+    /// Take this configuration instead of the backup's, for example with another store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The relay was stopped before the backup and never ran since: nothing was promised that is not in it
     #[arg(long)]
     pub(crate) moved: bool,

@@ -33,7 +33,7 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
     let _lock = lock(folder)?;
     let host = Arc::new(ProductEnvironment::current()?.without_lan());
     config.load_certificate(host.certificate())?;
-    let store = Arc::new(ObservedStore::new(open_store(folder, &config).await?));
+    let store = Arc::new(ObservedStore::new(open_store(folder, &config, &host, &key).await?));
     let settings = config.settings(key, folder.is_draining());
     let relay = Relay::start(host.clone(), settings, Arc::clone(&store) as Arc<dyn MailboxStore>).await?;
     let control =
