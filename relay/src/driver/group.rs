@@ -157,9 +157,10 @@ impl Driver {
         events: &mut mpsc::Receiver<Event>,
     ) {
         let mut jobs: VecDeque<WriteJob> = std::mem::take(&mut work.writes);
+        let mut most = usize::MAX;
         for _ in 0..TRIES {
             let mut decided = Vec::with_capacity(jobs.len());
-            match self.decide(&mut group, &mut jobs, &mut decided, &mut damaged).await {
+            match self.decide(&mut group, &mut jobs, &mut decided, &mut damaged, most).await {
                 Ok(()) => {}
                 Err(error) => {
                     self.store_failure(&error);
@@ -183,6 +184,8 @@ impl Driver {
                 }
                 Ok(Written::Conflict) => {
                     self.counters.add(|c| &c.conflicts, 1);
+                    // fewer meet others more seldom: with each try somebody comes through
+                    most = (decided.len() / 2).max(1);
                     let mut again: VecDeque<WriteJob> =
                         decided.into_iter().map(|decided| decided.job).collect();
                     again.append(&mut jobs);
@@ -215,18 +218,24 @@ impl Driver {
         }
     }
 
-    /// Decides jobs until the group is as large as the store likes it; what is left stays in `jobs`.
+    /// Decides jobs, at most so many and until the group is as large as the store likes it; what is left stays in `jobs`.
     async fn decide(
         &mut self,
         group: &mut Group,
         jobs: &mut VecDeque<WriteJob>,
         decided: &mut Vec<Decided>,
         damaged: &mut HashSet<RowKey>,
+        most: usize,
     ) -> Result<(), MailboxStoreError> {
         let rows = self.store.batch_rows();
         let now = self.now();
+        // after a conflict all is read anew
+        if most < usize::MAX {
+            let keys: HashSet<RowKey> = jobs.iter().take(most).flat_map(Mailbox::needs).collect();
+            self.read_for(group, keys, damaged).await?;
+        }
         while let Some(job) = jobs.front() {
-            if group.changed() >= rows && !decided.is_empty() {
+            if decided.len() >= most || (group.changed() >= rows && !decided.is_empty()) {
                 break;
             }
             match self.mailbox.decide(group, job, now) {
