@@ -26,7 +26,8 @@ pub(super) const OLDEST: i32 = 130_000;
 const CLOCKS: u64 = 30_000;
 
 /// What every session is set to. Plans must not be made for tables that were small when the first statement came: rows are
-/// always found by their keys. Every commit waits for the disk, whatever the server does for others.
+/// always found by their keys. What is turned off costs a great deal in the planner's eyes, enough to compile each statement
+/// for tens of milliseconds: that is off, too. Every commit waits for the disk, whatever the server does for others.
 const SETTINGS: &str = "\
     SET search_path TO kith_relay; \
     SET statement_timeout TO '6s'; \
@@ -37,6 +38,7 @@ const SETTINGS: &str = "\
     SET enable_seqscan TO off; \
     SET enable_hashjoin TO off; \
     SET enable_mergejoin TO off; \
+    SET jit TO off; \
     SET client_min_messages TO warning; \
     SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";

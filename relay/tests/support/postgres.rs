@@ -55,6 +55,15 @@ fn is_root() -> bool {
 
 /// A command that is not run as root, and ends with this process.
 fn unprivileged(program: &Path) -> Command {
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        assert!(
+            !is_root(),
+            "PostgreSQL does not run as root, and there is no setpriv (util-linux) to become another"
+        );
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        return command;
+    }
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "QUIT"]);
     if is_root() {
