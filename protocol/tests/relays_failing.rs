@@ -272,6 +272,34 @@ fn a_question_ends_in_custody_and_keeps_no_queue_open() {
     pair.check();
 }
 
+/// One of three relays is dead, one so slow that a hole is stepped past before it brings what fills it: what was asked of
+/// the author meanwhile must not wait for the author, who is off.
+#[test]
+fn a_receiver_has_nothing_left_to_say_although_one_relay_is_dead_and_one_slow() {
+    let mut pair = apart(14, &[Temper::Good, Temper::Good, Temper::Slow(6_000)]);
+    pair.stop(Who::B);
+    send_lines(&mut pair, 20);
+    let signed = |pair: &Pair| carriages(pair).iter().filter(|carriage| carriage.have() == 3).count();
+    assert!(pair.run_until(10 * MINUTE, |pair| signed(pair) == 20));
+    pair.stop(Who::A);
+    let first = carriages(&pair)[0].custodians[0].envelope;
+    for relay in [0, 1] {
+        let row: Relay = pair.row(Who::B, &Key::Relay(pair.relay_id(relay))).unwrap();
+        let before = kept(&pair, relay);
+        pair.lose(relay, row.mailbox, first);
+        assert_eq!(kept(&pair, relay), before - 1);
+    }
+    pair.set_relay(1, false);
+    pair.start(Who::B);
+    assert!(
+        pair.run_until(10 * MINUTE, |pair| texts(pair, Who::B) == lines(20)),
+        "{:?}",
+        texts(&pair, Who::B)
+    );
+    assert!(pair.run_until(MINUTE, |pair| pair.jobs(Who::B).is_empty()), "{:?}", pair.jobs(Who::B));
+    pair.check();
+}
+
 // ---- an older self, as a contact claims ----------------------------------------------------------------------------
 
 #[test]

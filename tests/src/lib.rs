@@ -23,7 +23,7 @@ pub mod hostile;
 pub use binary::{kith_binary, relay_binary};
 pub use node::{Node, free_port, loopback, resident_bytes};
 pub use person::{Command, Finished, Person};
-pub use relay::Relay;
+pub use relay::{Backup, Limping, Relay};
 pub use text::real_text;
 pub use wait::{DELIVERED, MEET, ONLINE, PATIENCE, wait_for, wait_until, wait_within};
 

@@ -291,11 +291,23 @@ fn kith(home: &Path) -> std::process::Command {
     command
 }
 
+/// A process that does not outlive its test.
+#[derive(Debug)]
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // errors mean that it has ended already
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A started command.
 #[derive(Debug)]
 pub struct Command {
     shown: String,
-    child: Child,
+    child: Running,
     stdout: JoinHandle<Vec<u8>>,
     stderr: JoinHandle<Vec<u8>>,
 }
@@ -313,7 +325,7 @@ impl Command {
         std::thread::spawn(move || drop(stdin.write_all(&input)));
         let stdout = read_all(child.stdout.take().expect("standard output is piped"));
         let stderr = read_all(child.stderr.take().expect("standard error is piped"));
-        Self { shown: shown.to_owned(), child, stdout, stderr }
+        Self { shown: shown.to_owned(), child: Running(child), stdout, stderr }
     }
 
     /// Whether it still runs.
@@ -322,13 +334,13 @@ impl Command {
     /// If the system cannot tell.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be waited for").is_none()
+        self.child.0.try_wait().expect("a child can be waited for").is_none()
     }
 
     /// Process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// SIGKILL, and waits for its end.
@@ -337,8 +349,8 @@ impl Command {
     /// If the system cannot wait for it.
     pub fn kill(mut self) {
         // An error means that it has ended already.
-        let _ = self.child.kill();
-        self.child.wait().expect("a child can be waited for");
+        let _ = self.child.0.kill();
+        self.child.0.wait().expect("a child can be waited for");
     }
 
     /// Waits for its end.
@@ -347,13 +359,13 @@ impl Command {
     /// If it does not end within `ceiling`; it is killed then.
     #[must_use]
     pub fn finish(mut self, ceiling: Duration) -> Finished {
-        let status = wait_within(ceiling, || self.child.try_wait().expect("a child can be waited for"));
+        let status = wait_within(ceiling, || self.child.0.try_wait().expect("a child can be waited for"));
         if status.is_none() {
             // It may have ended just now.
-            let _ = self.child.kill();
+            let _ = self.child.0.kill();
         }
         let late = status.is_none();
-        let status = self.child.wait().expect("a child can be waited for");
+        let status = self.child.0.wait().expect("a child can be waited for");
         let stdout = String::from_utf8(self.stdout.join().expect("reader")).expect("output is UTF-8");
         let stderr = String::from_utf8_lossy(&self.stderr.join().expect("reader")).into_owned();
         assert!(!late, "`kith {}` did not end within {ceiling:?}\n{stdout}\n{stderr}", self.shown);

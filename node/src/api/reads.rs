@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kith_protocol::engine::own_directory_key;
 use kith_protocol::identity::{direct_conversation, safety_number};
 use kith_protocol::record::{
-    Annotation, Contact, Conversation, Counters, Delivery, Entry, EntryKind, Event, Invite, InviteState, Key,
-    KeyRange, Outbox, Own, Rank, Record, Relay, Settings, Stream,
+    Annotation, Contact, ContactState, Conversation, Counters, Delivery, Entry, EntryKind, Event, Invite,
+    InviteState, Key, KeyRange, Outbox, Own, Rank, Record, Relay, Settings, Stream,
 };
+use kith_protocol::wire::RefusedReason;
 use kith_protocol::{AccountId, ConversationId, EntryId, StreamId, Wall};
 
 use super::error::Error;
@@ -72,7 +73,7 @@ impl Reads {
     pub(crate) fn contacts(&self) -> Result<Vec<ContactView>, Error> {
         let mut contacts: Vec<_> = all::<Contact>(self.library.as_ref(), &KeyRange::Contacts)?
             .iter()
-            .filter(|contact| contact.state != kith_protocol::record::ContactState::Removed)
+            .filter(|contact| contact.state != ContactState::Removed)
             .map(|contact| self.show_contact(contact))
             .collect();
         contacts.sort_by_cached_key(|contact| (super::who::fold(&contact.name), contact.account));
@@ -345,6 +346,7 @@ impl Reads {
             online: true,
             verified: true,
             read_receipts: None,
+            refused: None,
             since: own.created.into(),
             last_seen: None,
         })
@@ -361,6 +363,7 @@ impl Reads {
             online: self.presence.is_online(contact.account),
             verified: contact.verified,
             read_receipts: contact.read_receipts,
+            refused: refused_for(contact),
             since: contact.since.into(),
             last_seen: contact.last_seen.map(Into::into),
         }
@@ -475,4 +478,10 @@ fn page_size(limit: u32) -> usize {
 
 fn no_account() -> Error {
     Error::invalid("no account here yet; run `kith init --name YOU` first")
+}
+
+/// Why somebody did not take our acceptance of their invite.
+fn refused_for(contact: &Contact) -> Option<String> {
+    let reason = contact.pending.as_ref().filter(|_| contact.state == ContactState::Refused)?.refused?;
+    Some(RefusedReason::from_number(reason).why().to_owned())
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::carry::{Purpose, renewed_with};
+use super::core::About;
 use super::{DepositFailure, DepositId, Engine, Fault};
 use crate::crypto::custody::Custody as Signed;
 use crate::id::{DeviceId, EnvelopeId, RightId};
@@ -320,6 +321,7 @@ impl Engine {
             return Ok(());
         }
         wish.deposit = None;
+        let mut lasting = false;
         let why = match answer {
             Ok(Answer::Bundle { bundle, one_time_key }) => {
                 match self.bundle_came(device, &bundle, one_time_key) {
@@ -331,12 +333,39 @@ impl Engine {
                     Err(other) => return Err(other),
                 }
             }
-            Ok(Answer::Refused(refusal)) => refusal.code.to_string(),
+            Ok(Answer::Refused(refusal)) => {
+                let code = refusal.code;
+                lasting = matches!(
+                    code,
+                    RefusalCode::RightRevoked | RefusalCode::RightExpired | RefusalCode::RightUsedUp
+                );
+                code.to_string()
+            }
             Ok(_) => "its answer makes no sense".to_owned(),
             Err(failure) => failure.to_string(),
         };
         tracing::debug!(peer = %device.short(), why, "a relay gave no bundle");
+        if lasting {
+            self.invite_turned_down(device, &why)?;
+        }
         self.no_bundle(device, &why)
+    }
+
+    /// The invite we accepted is good no more at a relay: the person is told, once. Its maker's own word is still awaited.
+    fn invite_turned_down(&mut self, device: DeviceId, why: &str) -> Result<(), Fault> {
+        if self.pending_invite(&device)?.is_none() {
+            return Ok(());
+        }
+        let Some(contact) = self.core.contact_of(&device)? else { return Ok(()) };
+        let Some(wish) = self.wishes.get_mut(&device) else { return Ok(()) };
+        if !std::mem::replace(&mut wish.turned_down, true) {
+            let text = format!(
+                "{}'s relay does not take your answer to the invite: {why}. Ask for a new one.",
+                contact.display_name()
+            );
+            self.core.notice("invite-refused", text, About::account(contact.account));
+        }
+        Ok(())
     }
 
     /// The next relay is asked at once; when all were asked in vain, after a pause.

@@ -351,12 +351,7 @@ impl Engine {
         if self.pending_invite(&from)?.is_none_or(|link| link.id() != invite) {
             return Err(Fault::Misbehaviour("refuses what was not asked".into()));
         }
-        let why = match reason {
-            RefusedReason::Used => "it was used up",
-            RefusedReason::Expired => "it had expired",
-            RefusedReason::Revoked => "it was taken back",
-            RefusedReason::Unknown | RefusedReason::Other(_) => "it is not known there",
-        };
+        let why = reason.why();
         let text = format!("{} did not take the invite: {why}. Ask for a new one.", contact.display_name());
         contact.state = ContactState::Refused;
         if let Some(pending) = &mut contact.pending {

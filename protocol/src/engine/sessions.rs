@@ -25,11 +25,13 @@ pub(super) struct Wish {
     pub(super) tries: usize,
     /// No relay is asked before.
     pub(super) not_before: Mono,
+    /// The person was told that relays do not take the invite.
+    pub(super) turned_down: bool,
 }
 
 impl Wish {
     const fn new(purpose: BundleFor) -> Self {
-        Self { purpose, asked: None, deposit: None, tries: 0, not_before: Mono(0) }
+        Self { purpose, asked: None, deposit: None, tries: 0, not_before: Mono(0), turned_down: false }
     }
 }
 

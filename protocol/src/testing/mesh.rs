@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::pair::Who;
 use super::relay::{Sent, TestRelay};
 use crate::engine::{DepositFailure, DepositId, Input, LinkId};
-use crate::id::{Address, DeviceId};
+use crate::id::{Address, DeviceId, EnvelopeId, MailboxId};
 use crate::mailbox::{Policy, Usage, WriteJob, WriteKind};
 use crate::time::{Mono, Now};
 use crate::wire::Frame;
@@ -231,6 +231,14 @@ impl Mesh {
             node.relay.wipe(now);
         }
         inputs
+    }
+
+    /// A relay loses one envelope.
+    pub(super) fn lose(&mut self, number: usize, mailbox: MailboxId, envelope: EnvelopeId, now: Now) {
+        let kind = WriteKind::Collect { mailbox, envelopes: vec![envelope] };
+        if let Some(node) = self.nodes.get_mut(number) {
+            node.relay.decide(&WriteJob { link: None, request: 0, kind }, now);
+        }
     }
 
     /// A side closes its link to a relay.

@@ -16,7 +16,7 @@ use super::relay::TestRelay;
 use crate::engine::{
     Answer, Command, CommandError, CommandId, Engine, Input, LinkId, NewAccount, Output, genesis,
 };
-use crate::id::{AccountId, Address, DeviceId, DirectoryKey, EntryId};
+use crate::id::{AccountId, Address, DeviceId, DirectoryKey, EntryId, EnvelopeId, MailboxId};
 use crate::identity::direct_conversation;
 use crate::record::{
     Change, Contact, ContactState, Entry, Event, EventBody, Job, Key, KeyRange, Rank, Reader as _, Record,
@@ -221,6 +221,12 @@ impl Pair {
     pub fn wipe_relay(&mut self, number: usize) {
         let inputs = self.mesh.wipe(number, self.relay_now());
         self.pending.extend(inputs);
+    }
+
+    /// A relay loses one envelope.
+    pub fn lose(&mut self, number: usize, mailbox: MailboxId, envelope: EnvelopeId) {
+        let now = self.relay_now();
+        self.mesh.lose(number, mailbox, envelope, now);
     }
 
     /// Lets the directory answer, or find nothing.

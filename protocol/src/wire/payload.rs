@@ -113,6 +113,17 @@ impl RefusedReason {
         }
     }
 
+    /// The reason for people, after "the invite was not taken:".
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Used => "it was used up",
+            Self::Expired => "it had expired",
+            Self::Revoked => "it was taken back",
+            Self::Unknown | Self::Other(_) => "it is not known there",
+        }
+    }
+
     /// The reason behind a number.
     #[must_use]
     pub const fn from_number(number: u32) -> Self {

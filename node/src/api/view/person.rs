@@ -83,6 +83,9 @@ pub struct ContactView {
     pub verified: bool,
     /// Read receipts to this person; null follows the general setting.
     pub read_receipts: Option<bool>,
+    /// Why they did not take our acceptance of their invite, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// When the contact was made.
     pub since: Timestamp,
     /// Last time any of their devices was connected.

@@ -199,7 +199,8 @@ pub(crate) fn presence(contact: &ContactView) -> String {
     match (contact.state, contact.online, contact.last_seen) {
         (ContactStatus::Waiting, ..) => "waiting for their node to answer".to_owned(),
         (ContactStatus::Refused, ..) => {
-            "refused: the invite was used up, ended or taken back; ask for a new one".to_owned()
+            let why = contact.refused.as_deref().unwrap_or("they gave no reason");
+            format!("did not take your answer to their invite: {why}; ask for a new one")
         }
         (ContactStatus::Expired, ..) => {
             "the invite ended before it reached them; ask for a new one".to_owned()

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::bail;
-use kith_node::api::{ContactStatus, ContactView, EventBodyView, Session};
+use kith_node::api::{ContactStatus, ContactView, EventBodyView, EventStream, Session};
 use kith_node::protocol::invite::Invite;
 use tokio::time::Instant;
 
@@ -33,10 +33,12 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
     let uri = if args.uri == "-" { read_input()? } else { args.uri };
     let access = app.change().await?;
     let session = &access.session;
+    // what the relays say may come before the answer to the command
+    let mut events = session.events(None).await?;
     let mut contact = session.accept(uri.trim().to_owned()).await?;
     if contact.state == ContactStatus::Waiting {
         app.out.note(format!("Asking {}’s node …", clean_line(&contact.name)));
-        contact = wait(session, contact, args.timeout).await?;
+        contact = wait(app, session, &mut events, contact, args.timeout).await?;
     }
     let own = access.is_own();
     access.close().await;
@@ -63,7 +65,8 @@ fn report(app: &App, contact: &ContactView, own: bool, relays: usize) -> anyhow:
     })?;
     match contact.state {
         ContactStatus::Refused => {
-            bail!("{name} did not let you in: the invite was used up, ended or taken back; ask for a new one")
+            let why = contact.refused.as_deref().unwrap_or("they gave no reason");
+            bail!("{name} did not let you in: {why}; ask for a new invite")
         }
         ContactStatus::Expired => bail!("the invite of {name} has ended; ask for a new one"),
         ContactStatus::Waiting if own => {
@@ -79,9 +82,14 @@ fn quoted(name: &str) -> String {
 }
 
 /// Waits until the other side has answered, or the time is over; either is no failure.
-async fn wait(session: &Session, mut contact: ContactView, timeout: Duration) -> anyhow::Result<ContactView> {
+async fn wait(
+    app: &App,
+    session: &Session,
+    events: &mut EventStream,
+    mut contact: ContactView,
+    timeout: Duration,
+) -> anyhow::Result<ContactView> {
     let over = Instant::now() + timeout;
-    let mut events = session.events(None).await?;
     loop {
         contact = session.contact(contact.account).await?;
         if contact.state != ContactStatus::Waiting || Instant::now() >= over {
@@ -92,6 +100,12 @@ async fn wait(session: &Session, mut contact: ContactView, timeout: Duration) ->
             match tokio::time::timeout_at(look, events.next()).await {
                 Ok(Some(event)) => match event.body {
                     EventBodyView::Contact { contact: told } if told.account == contact.account => break,
+                    // their relays may know already that the invite is good no more
+                    EventBodyView::Notice { code, text, account, .. }
+                        if code == "invite-refused" && account == Some(contact.account) =>
+                    {
+                        app.out.note(clean_line(&text));
+                    }
                     _ => {}
                 },
                 Ok(None) => return Ok(contact),
