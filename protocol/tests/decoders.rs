@@ -83,13 +83,13 @@ fn contact_info() -> impl Strategy<Value = Box<ContactInfo>> {
     (
         (bytes(limits::DEVICE_LIST), "[a-zé👍]{1,12}", "[ -~]{0,64}", any::<[[u8; 32]; 2]>()),
         (any::<u64>(), vec(any::<[u8; 32]>(), 0..=limits::WEEK_KEYS)),
-        (vec(address(), 0..=limits::ADDRESSES), vec(relay(), 0..=limits::RELAYS)),
+        (vec(address(), 0..=limits::ADDRESSES), vec(relay(), 0..=limits::RELAYS), any::<u64>()),
     )
         .prop_map(
             |(
                 (device_list, name, about, [contact_key, right]),
                 (first_week, week_keys),
-                (addresses, relays),
+                (addresses, relays, directory_seq),
             )| {
                 let (contact_key, right) = (Secret32::new(contact_key), Secret32::new(right));
                 let info = ContactInfo {
@@ -102,6 +102,7 @@ fn contact_info() -> impl Strategy<Value = Box<ContactInfo>> {
                     right,
                     addresses,
                     relays,
+                    directory_seq,
                 };
                 Box::new(info)
             },

@@ -16,6 +16,7 @@ impl Engine {
     /// What a contact's device is told about us. Notes up to which week it has our directory keys.
     pub(super) fn info_for(&mut self, device: DeviceId) -> Result<ContactInfo, Fault> {
         let first_week = self.core.now.wall.week().saturating_sub(1);
+        let directory_seq = self.core.next_directory_seq();
         let own = &self.core.own;
         let weeks = first_week..first_week.saturating_add(limits::WEEK_KEYS as u64);
         let week_keys =
@@ -34,6 +35,7 @@ impl Engine {
             right: peer.right_given.clone(),
             addresses: self.directory.addresses.iter().take(limits::ADDRESSES).cloned().collect(),
             relays: self.named_relays()?,
+            directory_seq,
         };
         self.core.put(peer);
         Ok(info)
@@ -105,6 +107,8 @@ impl Engine {
         self.list_came(account, &list)?;
         let Some(mut peer) = self.core.peer(&from)? else { return Ok(()) };
         let before_right = peer.right_received.replace(info.right.clone());
+        // what the directory still holds from before this must not undo it
+        peer.directory_seq = peer.directory_seq.max(info.directory_seq);
         peer.first_week = info.first_week;
         peer.week_keys.clone_from(&info.week_keys);
         if peer.relays != info.relays || before_right != peer.right_received {

@@ -30,6 +30,8 @@ pub struct ContactInfo {
     pub addresses: Vec<Address>,
     /// Where its mailboxes are.
     pub relays: Vec<RelayRef>,
+    /// Counts with the device's directory records: those with a lower number are older than this; 0: not known.
+    pub directory_seq: u64,
 }
 
 impl ContactInfo {
@@ -53,6 +55,7 @@ impl ContactInfo {
             right: Secret32::new(exact("the right", &info.right)?),
             addresses: addresses(info.addresses)?,
             relays: relays(info.relays)?,
+            directory_seq: info.directory_seq,
         })
     }
 
@@ -69,6 +72,7 @@ impl ContactInfo {
             right: Bytes::copy_from_slice(self.right.expose()),
             addresses: self.addresses.iter().map(|a| Bytes::copy_from_slice(a.as_bytes())).collect(),
             relays: relays_to_proto(&self.relays),
+            directory_seq: self.directory_seq,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use kith_node::api::{SentView, Status};
+use kith_node::api::{CustodyView, SentView, Status};
 use kith_node::protocol::limits;
 
 use crate::app::App;
@@ -128,15 +128,19 @@ async fn one(
             Some(wait) => (wait.status(), timeout.unwrap_or(WAIT)),
             // nobody else would deliver it
             None if own => (Status::Delivered, timeout.unwrap_or(TRY)),
-            None => return anyhow::Ok((contact, sent, true)),
+            None => return anyhow::Ok((contact, sent, CustodyView::default(), true)),
         };
         let waited = access.session.wait(sent.id, wanted, limit).await?;
-        Ok((contact, SentView { status: waited.status, ..sent }, waited.reached))
+        let custody = match waited.status {
+            Status::Carried => access.session.journey(sent.id).await?.custody,
+            _ => CustodyView::default(),
+        };
+        Ok((contact, SentView { status: waited.status, ..sent }, custody, waited.reached))
     };
     let done = done.await;
     access.close().await;
-    let (contact, sent, reached) = done?;
-    let mark = tick(&app.out, sent.status, kith_node::api::CustodyView::default());
+    let (contact, sent, custody, reached) = done?;
+    let mark = tick(&app.out, sent.status, custody);
     app.out.either(&sent, || format!("{} {mark}", render::short_id(sent.id)))?;
     if reached {
         return Ok(());
