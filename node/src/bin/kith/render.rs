@@ -270,7 +270,18 @@ pub(crate) fn journey(out: &Out, journey: &JourneyView, node_runs: bool) -> Vec<
         "Message {} is {}: {}",
         short_id(journey.id),
         out.paint(Style::Bold, journey.status.as_str()),
-        if journey.direction == Direction::In { "it came to you" } else { meaning(journey.status) }
+        match (journey.direction, journey.status) {
+            (Direction::In, _) => "it came to you".to_owned(),
+            (Direction::Out, Status::Carried) => {
+                let (have, of) = (journey.custody.have, journey.custody.of);
+                format!(
+                    "{have} of their {} {} it; two make it sent",
+                    when::plural(u64::from(of), "relay"),
+                    if have == 1 { "keeps" } else { "keep" }
+                )
+            }
+            (Direction::Out, status) => meaning(status).to_owned(),
+        }
     )];
     for device in &journey.devices {
         lines.push(format!(

@@ -102,6 +102,9 @@ pub(crate) fn lines(out: &Out, relay: &RelayView) -> Vec<String> {
             format!("kept {} of {} test envelopes", relay.kept, relay.kept.saturating_add(relay.broken));
         facts.push(if relay.broken > 0 { out.paint(Style::Warn, &kept) } else { kept });
     }
+    if facts.is_empty() && relay.state == RelayStatus::Open {
+        facts.push("not measured yet: test envelopes go there about once an hour".to_owned());
+    }
     if relay.items > 0 {
         facts.push(format!("holds {} for you", when::plural(relay.items, "envelope")));
     }
