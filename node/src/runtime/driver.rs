@@ -87,13 +87,20 @@ impl Driver {
         }
     }
 
+    /// The store, once the Engine's life is over.
+    pub(super) fn into_store(self) -> Store {
+        self.store
+    }
+
     /// Drives the Engine until its life is over. Commands that were not answered by then are answered with an error.
     pub(super) async fn run(&mut self, ports: &mut Ports) -> Ended {
         for event in ports.links.replay() {
             self.take_event(event, ports);
         }
         let ended = self.turns(ports).await;
-        let error = match ended {
+        let error = match &ended {
+            // known to have changed nothing
+            Ended::Commit(error) if error.is_space() => Error::Store { message: error.to_string() },
             Ended::Commit(_) => Error::Interrupted,
             Ended::Stopped | Ended::NetworkGone => Error::Stopped,
         };

@@ -52,6 +52,15 @@ pub enum CommitError {
     Closed,
 }
 
+impl CommitError {
+    /// There is no room: [`Store::resume`](crate::Store::resume) takes commits again once there is. Nothing of what was
+    /// refused is stored.
+    #[must_use]
+    pub const fn is_space(&self) -> bool {
+        matches!(self, Self::NoSpace { .. } | Self::Quota { .. })
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     result: Option<Result<(), CommitError>>,
