@@ -4,6 +4,7 @@ use anyhow::bail;
 use kith_node::api::{ContactView, SafetyView};
 
 use crate::app::App;
+use crate::failure::usage;
 use crate::out::Style;
 use crate::text::{clean_line, width};
 use crate::{render, terminal};
@@ -124,8 +125,13 @@ async fn remove(app: &App, who: String, yes: bool) -> anyhow::Result<()> {
         let contact = access.session.resolve(who).await?;
         let question =
             format!("Forget the keys of {}? To talk again you need a new invite.", clean_line(&contact.name));
-        if !yes && !app.out.json && terminal::can_ask() && !terminal::confirm(&question)? {
-            bail!("nothing was changed");
+        if !yes {
+            if app.out.json || !terminal::can_ask() {
+                return Err(usage("this cannot be taken back, and nobody can be asked here: add --yes"));
+            }
+            if !terminal::confirm(&question)? {
+                bail!("nothing was changed");
+            }
         }
         Ok(access.session.remove(contact.account).await?)
     };

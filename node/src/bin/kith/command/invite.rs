@@ -59,10 +59,14 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
 async fn create(app: &App, uses: u32, expires: Duration, qr: bool) -> anyhow::Result<()> {
     let ttl = u64::try_from(expires.as_millis()).context("that is too far in the future")?;
     let access = app.change().await?;
-    let invite = access.session.invite(uses, ttl).await;
+    let done = async {
+        let invite = access.session.invite(uses, ttl).await?;
+        anyhow::Ok((invite, access.session.status().await?.reachability))
+    };
+    let done = done.await;
     let own = access.is_own();
     access.close().await;
-    let invite = invite?;
+    let (invite, reachability) = done?;
     if app.out.json {
         return app.out.json(&invite);
     }
@@ -70,21 +74,30 @@ async fn create(app: &App, uses: u32, expires: Duration, qr: bool) -> anyhow::Re
     if qr {
         show_qr(&app.out, &invite.uri)?;
     }
-    for line in advice(&invite, own) {
+    for line in advice(&invite, &reachability, own) {
         app.out.note(line);
     }
     Ok(())
 }
 
 /// Who can use a link, and what has to be true for that.
-fn advice(invite: &InviteView, own: bool) -> Vec<String> {
+fn advice(invite: &InviteView, reachability: &str, own: bool) -> Vec<String> {
     let people = match invite.uses {
         1 => "One person can use it".to_owned(),
         uses => format!("{uses} people can use it"),
     };
     let date = when::date(invite.expires);
     let mut lines = vec![match invite.reach {
-        Reach::Internet => format!("{people}, from anywhere, until {date}."),
+        // relays take the answer wherever we are
+        Reach::Internet if invite.relays > 0 || reachability == "public" => {
+            format!("{people}, from anywhere, until {date}.")
+        }
+        Reach::Internet if reachability == "private" => format!(
+            "{people}, in this network only (others tried your global address and could not reach it), until {date}."
+        ),
+        Reach::Internet => format!(
+            "{people}, from wherever your global address is reached (nobody has confirmed yet that it is), until {date}."
+        ),
         Reach::Network => {
             format!("{people}, in this network only (it holds no global address), until {date}.")
         }
@@ -177,17 +190,20 @@ mod tests {
 
     #[test]
     fn an_invite_says_who_can_use_it_and_until_when() {
-        let lines = advice(&invite(Reach::Network, 1), false).join("\n");
+        let lines = advice(&invite(Reach::Network, 1), "unknown", false).join("\n");
         assert!(
             lines.contains("in this network only") && lines.contains("both be on-line once before"),
             "{lines}"
         );
+        let global = |reachability| advice(&invite(Reach::Internet, 3), reachability, false).remove(0);
+        assert!(global("public").starts_with("3 people can use it, from anywhere, "));
+        assert!(global("unknown").contains("nobody has confirmed"));
+        assert!(global("private").contains("in this network only"));
         assert!(
-            advice(&invite(Reach::Internet, 3), false)[0].starts_with("3 people can use it, from anywhere")
+            advice(&invite(Reach::Internet, 1), "public", true).iter().any(|line| line.contains("kith run"))
         );
-        assert!(advice(&invite(Reach::Internet, 1), true).iter().any(|line| line.contains("kith run")));
         let relayed = InviteView { relays: 2, ..invite(Reach::Internet, 1) };
-        let lines = advice(&relayed, false).join("\n");
+        let lines = advice(&relayed, "unknown", false).join("\n");
         assert!(lines.contains("2 relays") && !lines.contains("both be on-line"), "{lines}");
     }
 }
