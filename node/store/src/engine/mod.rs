@@ -2,6 +2,7 @@
 //!
 //! Keys and values are bytes that mean nothing here. No iterator, transaction or type of an engine crosses this line.
 
+mod buffered;
 mod guarded;
 pub mod memory;
 mod redb;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub(crate) use buffered::Buffered;
 pub use guarded::Guarded;
 pub(crate) use sled::copy_without_snapshots as copy_sled_without_snapshots;
 
