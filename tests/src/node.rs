@@ -161,14 +161,17 @@ fn read_text(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> 
     })
 }
 
-/// A TCP port of the loopback address that nobody listens at.
+/// A TCP port of the loopback address that nobody uses, below those that systems give to connections that go out: one of
+/// those could take it before its owner listens.
 ///
 /// # Panics
-/// If the system has none.
+/// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    (0..1_000)
+        .map(|_| 20_000 + rand::random::<u16>() % 12_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a loopback port")
 }
 
 /// The listen address of a TCP port of the loopback address.
