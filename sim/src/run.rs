@@ -229,6 +229,7 @@ fn conclude(world: &World) -> Run {
         },
         friendships: round(ratio(met as u64, world.meetings.len() as u64)),
         messages,
+        custody_latency_ms: rounded(ledger.custody.percentiles()),
         in_custody: ledger
             .custodies
             .messages()

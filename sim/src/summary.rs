@@ -26,6 +26,10 @@ pub const METRICS: &[(&str, &str)] = &[
     ("lookup.p50_ms", "how long those took"),
     ("friendships", "share of the friendships planned that came about"),
     ("messages", "messages accepted"),
+    ("custody_latency_ms.p50", "from handed to a relay to its receipt stored; also .p95, .p99, .max"),
+    ("custody_latency_ms.p95", ""),
+    ("custody_latency_ms.p99", ""),
+    ("custody_latency_ms.max", ""),
     ("in_custody", "messages that relays signed for"),
     ("by_relay", "messages whose first copy came from a relay"),
     ("crashes", "nodes and relays that crashed or lost power"),
@@ -120,6 +124,8 @@ pub struct Summary {
     pub friendships: f64,
     /// Messages accepted.
     pub messages: u64,
+    /// From handed to a relay for the first time to its receipt stored.
+    pub custody_latency_ms: Percentiles,
     /// Messages that relays signed for.
     pub in_custody: u64,
     /// Messages whose first copy came from a relay.
@@ -220,6 +226,7 @@ mod tests {
             lookup: Lookup::default(),
             friendships: 1.0,
             messages: 3,
+            custody_latency_ms: Percentiles::default(),
             in_custody: 2,
             by_relay: 1,
             crashes: 0,

@@ -64,7 +64,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     let chromium = chromium(&mut steps, install);
     let postgres = postgres(&mut steps, install);
     tests(&mut steps, js, chromium, postgres);
-    simulator(&mut steps);
+    simulator(&mut steps, chromium);
     steps.run("doc tests", &Cmd::cargo("test --workspace --doc --quiet"));
     steps.run(
         "documentation",
@@ -83,7 +83,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
 
 /// The simulator is a workspace of its own, since its patches must not reach the product. `tests` builds everything it
 /// needs once; the scenarios then run in the same build.
-fn simulator(steps: &mut Steps) {
+fn simulator(steps: &mut Steps, chromium: bool) {
     if !cfg!(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")) {
         steps.leave_out("simulator", "it takes the place of symbols of glibc on x86-64 Linux");
         return;
@@ -93,7 +93,8 @@ fn simulator(steps: &mut Steps) {
         "simulator: lints",
         &Cmd::cargo("clippy --quiet --all-targets --no-deps -- -D warnings").dir("sim"),
     );
-    steps.run("simulator: tests", &Cmd::cargo("test --quiet --lib --bins --tests --examples").dir("sim"));
+    let tests = Cmd::cargo("test --quiet --lib --bins --tests --examples").dir("sim");
+    steps.run("simulator: tests", &tests.env("KITH_TEST_CHROMIUM", if chromium { "1" } else { "0" }));
     let scenarios = SIMULATED.join(" ");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let sweep = Cmd::cargo("run --quiet -- sweep").words(&scenarios);

@@ -31,14 +31,14 @@ pub(crate) struct Custodies {
 }
 
 impl Custodies {
-    /// A device stored what relays said of an envelope. The hosts of relays whose word is new; an error is a receipt that
-    /// proves nothing.
+    /// A device stored what relays said of an envelope. The hosts of relays whose word is new, and of which envelope; an
+    /// error is a receipt that proves nothing.
     pub(crate) fn stored(
         &mut self,
         carriage: &Carriage,
         entry: Option<EntryId>,
         host_of: impl Fn(&DeviceId) -> Option<u32>,
-    ) -> Result<Vec<u32>, String> {
+    ) -> Result<Vec<(u32, EnvelopeId)>, String> {
         let mut new = Vec::new();
         for custodian in carriage.custodians.iter().filter(|custodian| !custodian.receipt.is_empty()) {
             let Some(relay) = host_of(&custodian.relay) else { continue };
@@ -49,7 +49,7 @@ impl Custodies {
             match Custody::verify(&custodian.receipt) {
                 Ok(signed) if signed.relay == custodian.relay && signed.envelope == custodian.envelope => {
                     known.insert(custodian.envelope, Signed { entry, until: signed.expires_at });
-                    new.push(relay);
+                    new.push((relay, custodian.envelope));
                 }
                 Ok(_) => return Err("a custody receipt of something else was stored".to_owned()),
                 Err(error) => {

@@ -55,6 +55,9 @@ pub(crate) struct Ledger {
     /// Messages by the place of their job in their author's queue for a device.
     jobs: BTreeMap<(u32, DeviceId, u64), EntryId>,
     pub(crate) custodies: Custodies,
+    /// When an envelope with a message was given to a relay for the first time.
+    given: BTreeMap<(u32, EnvelopeId), u64>,
+    pub(crate) custody: Samples,
     /// Outputs until a host crashes.
     fuses: BTreeMap<u32, u32>,
     pub(crate) news: Vec<News>,
@@ -179,10 +182,14 @@ impl Watch {
                     let devices = &ledger.devices;
                     match ledger.custodies.stored(carriage, entry, |relay| devices.get(relay).copied()) {
                         Ok(new) => {
-                            if let Some(story) = entry.and_then(|entry| ledger.stories.get_mut(&entry)) {
-                                new.into_iter().for_each(|relay| {
+                            let mut story = entry.and_then(|entry| ledger.stories.get_mut(&entry));
+                            for (relay, envelope) in new {
+                                if let Some(given) = ledger.given.remove(&(relay, envelope)) {
+                                    ledger.custody.add(now - given);
+                                }
+                                if let Some(story) = &mut story {
                                     story.note(now, host, Some(relay), Step::InCustody);
-                                });
+                                }
                             }
                         }
                         Err(what) => broken = Some(Broken { at: now, host, what, entry }),
@@ -421,6 +428,9 @@ impl Witness for Watch {
                     let entry = ledger.envelopes.get(&deposit.id).copied();
                     if let Some(story) = entry.and_then(|entry| ledger.stories.get_mut(&entry)) {
                         story.note(now, host, relay, Step::Deposited);
+                        if let Some(relay) = relay {
+                            ledger.given.entry((relay, deposit.id)).or_insert(now);
+                        }
                     }
                 }
             }

@@ -76,6 +76,8 @@ fn figures(run: &Run) -> String {
         ("sent by a node", format!("{}/s", bytes(s.bytes_per_node_s.out))),
         ("nodes", s.nodes.to_string()),
         ("crashes", s.crashes.to_string()),
+        ("in relays' custody", s.in_custody.to_string()),
+        ("came from a relay", s.by_relay.to_string()),
         ("lookups that found", percent(s.lookup.success)),
         ("virtual time", millis(s.virtual_s * 1e3)),
         ("real time", millis(s.wall_s * 1e3)),
@@ -116,9 +118,10 @@ fn cdf(run: &Run) -> String {
     if all.is_empty() {
         return "<p>No message arrived.</p>".to_owned();
     }
-    let mut plot = Plot::new(Scale::decades(all.iter().copied()), Scale::Linear(0.0, 1.0), millis, |share| {
-        format!("{:.0} %", share * 100.0)
-    });
+    let mut plot =
+        Plot::new(Scale::durations(all.iter().copied()), Scale::Linear(0.0, 1.0), millis, |share| {
+            format!("{:.0} %", share * 100.0)
+        });
     let every = all.len().div_ceil(POINTS).max(1);
     let points = all.iter().enumerate().filter(|(n, _)| n % every == 0 || n + 1 == all.len());
     plot.line("line a", points.map(|(n, ms)| (*ms, (n + 1) as f64 / all.len() as f64)));
@@ -146,8 +149,8 @@ fn latency(run: &Run) -> String {
     if run.arrivals.is_empty() {
         return "<p>No message arrived.</p>".to_owned();
     }
-    let y = Scale::decades(run.arrivals.iter().map(|(_, ms)| *ms));
-    let mut plot = Plot::new(Scale::Linear(0.0, end(run)), y, clock, millis);
+    let y = Scale::durations(run.arrivals.iter().map(|(_, ms)| *ms));
+    let mut plot = Plot::new(Scale::Time(end(run)), y, clock, millis);
     faults(run, &mut plot);
     let every = run.arrivals.len().div_ceil(POINTS).max(1);
     plot.dots("dot a", run.arrivals.iter().step_by(every).copied());
@@ -175,7 +178,7 @@ fn timeline(run: &Run) -> String {
     let most =
         samples.iter().map(|sample| sample.accepted.max(sample.arrived)).max().unwrap_or(1).max(1) as f64;
     let whole = |number: f64| format!("{number:.0}");
-    let x = || Scale::Linear(0.0, end(run));
+    let x = || Scale::Time(end(run));
     let mut messages = Plot::new(x(), Scale::Linear(0.0, most * 1.05), clock, whole);
     faults(run, &mut messages);
     messages.line("line b", samples.iter().map(|sample| (sample.at, sample.accepted as f64)));
@@ -212,7 +215,7 @@ fn purposes(run: &Run) -> String {
         })
         .collect();
     format!(
-        "<table class=bars><tr><th>purpose<th>sent<th>share<th>{rows}</table>\
+        "<table class=bars><tr><th>purpose<th class=number>sent<th class=number>share<th>{rows}</table>\
          <p class=note><i>transport</i> is handshakes, encryption, multiplexing and the headers of packets.</p>"
     )
 }
@@ -271,7 +274,8 @@ fn nodes(run: &Run) -> String {
     let more =
         if more > 0 { format!("<p class=note>and {more} more, in report.json</p>") } else { String::new() };
     format!(
-        "<div class=scroll><table class=sortable><tr><th>node<th>is<th>at the end<th>boots<th>wrote<th>arrived<th>got\
-         <th>peers<th>in<th>out{rows}</table></div>{more}"
+        "<div class=scroll><table class=sortable><tr><th class=number>node<th>is<th>at the end<th class=number>boots\
+         <th class=number>wrote<th class=number>arrived<th class=number>got<th class=number>peers<th class=number>in\
+         <th class=number>out{rows}</table></div>{more}"
     )
 }

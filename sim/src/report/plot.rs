@@ -14,13 +14,45 @@ const BOTTOM: f64 = 40.0;
 pub(super) enum Scale {
     /// Equal steps from the first to the second number.
     Linear(f64, f64),
-    /// Equal factors.
+    /// Equal factors, of milliseconds.
     Log(f64, f64),
+    /// Equal steps in seconds, from 0.
+    Time(f64),
 }
 
+/// Milliseconds at which a logarithmic axis may have ticks: those with names of their own.
+const DURATIONS: [f64; 13] =
+    [1.0, 10.0, 100.0, 1e3, 1e4, 6e4, 6e5, 3.6e6, 3.6e7, 8.64e7, 8.64e8, 8.64e9, 8.64e10];
+/// Seconds between the ticks of an axis of time.
+const STEPS: [f64; 23] = [
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1_200.0,
+    1_800.0,
+    3_600.0,
+    7_200.0,
+    10_800.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+    172_800.0,
+    432_000.0,
+    864_000.0,
+    1_728_000.0,
+    8_640_000.0,
+];
+
 impl Scale {
-    /// A logarithmic scale over whole powers of ten around these numbers.
-    pub(super) fn decades(numbers: impl Iterator<Item = f64>) -> Self {
+    /// A logarithmic scale around these milliseconds, from a tick to a tick.
+    pub(super) fn durations(numbers: impl Iterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
         for number in numbers.map(|number| number.max(1.0)) {
             low = low.min(number);
@@ -29,13 +61,15 @@ impl Scale {
         if !low.is_finite() {
             return Self::Log(1.0, 1_000.0);
         }
-        let (low, high) = (10_f64.powf(low.log10().floor()), 10_f64.powf(high.log10().ceil()));
-        Self::Log(low, if high > low { high } else { low * 10.0 })
+        let from = DURATIONS.into_iter().rfind(|tick| *tick <= low).unwrap_or(1.0);
+        let to = DURATIONS.into_iter().find(|tick| *tick >= high && *tick > from).unwrap_or(high);
+        Self::Log(from, to)
     }
 
     fn share(self, number: f64) -> f64 {
         let share = match self {
             Self::Linear(low, high) => (number - low) / (high - low).max(1e-9),
+            Self::Time(high) => number / high.max(1e-9),
             Self::Log(low, high) => {
                 (number.max(low).log10() - low.log10()) / (high.log10() - low.log10()).max(1e-9)
             }
@@ -46,8 +80,12 @@ impl Scale {
     fn ticks(self) -> Vec<f64> {
         match self {
             Self::Log(low, high) => {
-                let decades = (high / low).log10().round() as i32;
-                (0..=decades).map(|n| low * 10_f64.powi(n)).collect()
+                DURATIONS.into_iter().filter(|tick| (low..=high).contains(tick)).collect()
+            }
+            Self::Time(high) => {
+                let step = STEPS.into_iter().find(|step| high / step <= 7.0).unwrap_or(high);
+                let ticks = (0..=8).map(|n| f64::from(n) * step);
+                ticks.take_while(|tick| *tick <= high).collect()
             }
             Self::Linear(low, high) => {
                 let rough = (high - low).max(1e-9) / 6.0;
@@ -82,9 +120,10 @@ impl Plot {
         let mut plot = Self { x, y, body: String::new() };
         for tick in x.ticks() {
             let at = plot.at_x(tick);
+            let anchor = if at > WIDTH - RIGHT - 16.0 { "end" } else { "middle" };
             plot.add(format_args!(
                 "<line class=grid x1={at:.1} x2={at:.1} y1={TOP} y2={:.1} />\
-                 <text x={at:.1} y={:.1} text-anchor=middle>{}</text>",
+                 <text x={at:.1} y={:.1} text-anchor={anchor}>{}</text>",
                 HEIGHT - BOTTOM,
                 HEIGHT - BOTTOM + 16.0,
                 x_text(tick)
@@ -177,11 +216,11 @@ pub(super) fn millis(ms: f64) -> String {
 
 /// Seconds of virtual time on an axis.
 pub(super) fn clock(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match s {
-        0..=599 => format!("{s} s"),
-        600..=172_799 => format!("{}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60),
-        _ => format!("{} d", short(seconds / 86_400.0)),
+    match seconds {
+        s if s < 120.0 => format!("{} s", short(s)),
+        s if s < 7_200.0 => format!("{} min", short(s / 60.0)),
+        s if s < 172_800.0 => format!("{} h", short(s / 3_600.0)),
+        s => format!("{} d", short(s / 86_400.0)),
     }
 }
 
@@ -222,7 +261,10 @@ mod tests {
     #[test]
     fn scales_have_a_few_round_ticks() {
         assert_eq!(Scale::Linear(0.0, 181.0).ticks(), [0.0, 50.0, 100.0, 150.0]);
-        assert_eq!(Scale::decades([3.0, 250.0].into_iter()).ticks(), [1.0, 10.0, 100.0, 1_000.0]);
-        assert_eq!(Scale::decades(std::iter::empty()).ticks(), [1.0, 10.0, 100.0, 1_000.0]);
+        assert_eq!(Scale::durations([3.0, 250.0].into_iter()).ticks(), [1.0, 10.0, 100.0, 1_000.0]);
+        assert_eq!(Scale::durations([2e4, 3e5].into_iter()).ticks(), [1e4, 6e4, 6e5]);
+        assert_eq!(Scale::durations(std::iter::empty()).ticks(), [1.0, 10.0, 100.0, 1_000.0]);
+        assert_eq!(Scale::Time(3_000.0).ticks(), [0.0, 600.0, 1_200.0, 1_800.0, 2_400.0, 3_000.0]);
+        assert_eq!(Scale::Time(864_000.0).ticks().len(), 6);
     }
 }

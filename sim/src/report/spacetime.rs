@@ -7,7 +7,10 @@ use super::plot::millis;
 use crate::judge::{Note, Step, Story};
 
 const LEFT: f64 = 150.0;
+/// Between two hosts' lines,
 const COLUMN: f64 = 290.0;
+/// and if there are more than two.
+const NARROW: f64 = 210.0;
 const TOP: f64 = 40.0;
 
 /// The diagram of a message.
@@ -19,9 +22,10 @@ pub(super) fn diagram(story: &Story) -> String {
     // the author first
     let mut columns: Vec<u32> = vec![story.author];
     columns.extend(hosts.into_iter().filter(|host| *host != story.author));
+    let step = if columns.len() > 2 { NARROW } else { COLUMN };
     let x = |host: u32| {
         let column = columns.iter().position(|known| *known == host).unwrap_or_default();
-        LEFT + column as f64 * COLUMN
+        LEFT + column as f64 * step
     };
     let mut svg = String::new();
     let places = places(notes);
@@ -29,7 +33,7 @@ pub(super) fn diagram(story: &Story) -> String {
     for host in &columns {
         let at = x(*host);
         let role = if *host == story.author { " (author)" } else { "" };
-        let kind = if relays.contains(host) { "relay" } else { "node" };
+        let kind = if relays.contains(host) { "relay, node" } else { "node" };
         let _ = write!(
             svg,
             "<text class=head x={at:.0} y=20 text-anchor=middle>{kind} {host}{role}</text>\
@@ -61,9 +65,13 @@ pub(super) fn diagram(story: &Story) -> String {
         };
         if let (Some(arrival), Some(peer)) = (arrival, note.peer) {
             let later = notes.iter().zip(&places).skip(n + 1);
-            let there = later.into_iter().find(|(other, _)| {
-                other.what == arrival && other.host == peer && other.peer == Some(note.host)
+            // the first thing that is either its arrival or another attempt: then this one was lost
+            let next = later.into_iter().find(|(other, _)| {
+                let arrived = other.what == arrival && other.host == peer && other.peer == Some(note.host);
+                let again = other.what == note.what && other.host == note.host && other.peer == note.peer;
+                arrived || again
             });
+            let there = next.filter(|(other, _)| other.what == arrival);
             let class = if arrival == Step::Acked { "ack" } else { "frame" };
             let to = x(peer);
             match there {
@@ -94,7 +102,7 @@ pub(super) fn diagram(story: &Story) -> String {
             y + 4.0
         );
     }
-    let width = LEFT + columns.len().max(1) as f64 * COLUMN;
+    let width = LEFT + columns.len().max(1) as f64 * step;
     format!(
         "<svg class=spacetime viewBox=\"0 0 {width:.0} {bottom:.0}\" style=\"max-width:{width:.0}px\" role=img \
          aria-label=\"space-time diagram of message {}\">{svg}</svg>",

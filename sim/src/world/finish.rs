@@ -103,12 +103,15 @@ impl World {
     /// Nobody holds more connections with a peer than the product allows.
     fn bound(&self, host: u32) {
         let limit = kith_network::Limits::default().connections_per_peer + 2;
-        let most = self.net.connections(host).into_iter().max_by_key(|(_, n)| *n);
+        // deposits for each friend go under a key and over a connection of their own; a key lives for a day
+        let own = |meeting: &&super::Meeting| meeting.host == host || meeting.guest == host;
+        let ways = 2 * (self.meetings.iter().filter(own).count() + 1);
         self.watch.ledger().checks += 1;
-        if let Some((peer, n)) = most
-            && n > limit
-        {
-            self.watch.breach(host, None, format!("{n} connections with node {peer}"));
+        for (peer, n) in self.net.connections(host) {
+            let of_relay = self.relay_of(peer).map_or(0, |_| ways);
+            if n > limit + of_relay {
+                self.watch.breach(host, None, format!("{n} connections with node {peer}"));
+            }
         }
     }
 

@@ -197,8 +197,9 @@ impl World {
 
     pub(crate) fn role(&self, host: u32) -> String {
         if let Some(relay) = self.relay_of(host).and_then(|n| self.relays.get(n)) {
-            return if relay.conduct.is_honest() { "relay" } else { "relay that lost what it had" }
-                .to_owned();
+            let lost = if relay.conduct.is_honest() { "" } else { ", lost what it had" };
+            let number = self.relay_of(host).unwrap_or_default();
+            return format!("relay {number}{lost}");
         }
         if self.flooders.iter().any(|(flooder, _)| *flooder == host) {
             return "flooder".to_owned();
