@@ -138,6 +138,15 @@ fn what_all_relays_have_lost_is_deposited_again_when_its_receiver_finds_out() {
     assert!(relays.iter().all(|relay| relay.figures.broken == 1 && relay.named), "there are no better ones");
     let told = notices(&pair, Who::B, "relay-broke-word");
     assert_eq!(told.iter().filter(|text| text.contains("has lost everything it kept for you")).count(), 2);
+    // and once more on the same day
+    pair.stop(Who::B);
+    pair.send(Who::A, "line 20").expect("sent");
+    assert!(pair.run_until(MINUTE, all_sent));
+    pair.wipe_relay(0);
+    pair.wipe_relay(1);
+    pair.run_for(MINUTE);
+    pair.start(Who::B);
+    assert!(pair.run_until(2 * HOUR, |pair| texts(pair, Who::B) == lines(21)), "{:?}", texts(&pair, Who::B));
     pair.check();
 }
 

@@ -18,6 +18,9 @@ const SLACK: u64 = 10 * limits::MINUTE;
 /// So many people must say it of a relay of ours before it counts: one of them may lie.
 const WITNESSES: usize = 2;
 
+/// A relay that says again and again that it lost everything is a reason to tell people once in this time.
+const AGAIN: u64 = 10 * limits::MINUTE;
+
 /// Who said when that a relay broke its word, in this process: by relay.
 pub(super) type Accused = BTreeMap<DeviceId, BTreeMap<AccountId, Wall>>;
 
@@ -101,11 +104,11 @@ impl Engine {
     /// One of our relays made our mailbox anew although it kept one: everything in it is lost. Those who write to us
     /// hear of it, as their messages may have been there only.
     pub(super) fn relay_forgot(&mut self, relay: DeviceId) -> Result<(), Fault> {
-        let now = self.core.now.wall;
-        let lately = |at: Wall| now.since(at) < limits::DAY;
-        if self.relay_row(&relay)?.is_some_and(|row| row.figures.broken_at.is_some_and(lately)) {
+        let (now, mono) = (self.core.now.wall, self.core.now.mono);
+        if self.forgetful.get(&relay).is_some_and(|told| mono.since(*told) < AGAIN) {
             return Ok(());
         }
+        self.forgetful.insert(relay, mono);
         tracing::warn!(relay = %relay.short(), "a relay has lost our mailbox");
         self.count_broken(relay, 1, "has lost everything it kept for you")?;
         let word = Lacking { relay, envelopes: Vec::new(), at: now };

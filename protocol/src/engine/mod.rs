@@ -143,6 +143,8 @@ pub struct Engine {
     lacking: fetch::LackingBy,
     /// Relays that others say broke their word.
     accused: accused::Accused,
+    /// When those that lost all we had there were last told of.
+    forgetful: BTreeMap<DeviceId, Mono>,
     /// When one-time keys were last looked through.
     keys_swept: Wall,
 }
@@ -180,6 +182,7 @@ impl Engine {
             taken: BTreeSet::new(),
             lacking: fetch::LackingBy::new(),
             accused: accused::Accused::new(),
+            forgetful: BTreeMap::new(),
             keys_swept: Wall(0),
         };
         let first = u32::from_be_bytes(engine.core.random());
