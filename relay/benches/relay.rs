@@ -161,7 +161,7 @@ async fn throughput(relay: &Process, store: &str) {
     relay.audit();
 }
 
-/// Two processes on one database, with mailboxes enough that they seldom meet at one.
+/// Two processes on one database, with mailboxes of which each process takes any.
 #[cfg(all(unix, feature = "postgres"))]
 #[allow(clippy::disallowed_methods, reason = "a bench's own tasks")]
 async fn together(relays: &[Process; 2]) {
@@ -179,7 +179,8 @@ async fn together(relays: &[Process; 2]) {
     }
     let mut asks: Vec<Vec<Ask>> = vec![Vec::new(); contacts.len()];
     for n in 0..DEPOSITS {
-        let owner = &owners[(n.wrapping_mul(7_919)) % owners.len()];
+        let any = u32::from_le_bytes(blake(n as u64)[..4].try_into().unwrap()) as usize;
+        let owner = &owners[any % owners.len()];
         asks[n % contacts.len()].push(owner.deposit(0, &envelope(&format!("two {n}"), 256), TTL));
     }
     drop(owners);

@@ -79,6 +79,14 @@ impl Group {
         self.slots.contains_key(key)
     }
 
+    /// The right under which an envelope is stored, as far as that was supplied.
+    pub(super) fn stored_under(&self, id: MailboxId, envelope: EnvelopeId) -> Option<RightId> {
+        match self.slots.get(&RowKey::Known(id, envelope))?.row {
+            Some(Row::Known(KnownRow::Stored { right, .. })) => Some(right),
+            _ => None,
+        }
+    }
+
     /// How the sums change by what was decided so far.
     pub(super) const fn totals_so_far(&self) -> Totals {
         self.totals

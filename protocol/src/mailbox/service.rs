@@ -1,5 +1,7 @@
 //! The whole relay but for its store, its links and its clock.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::access::{Admission, Links};
@@ -436,6 +438,15 @@ impl Mailbox {
             }
             WriteKind::PutToken(key, _) | WriteKind::RevokeToken(key) => vec![RowKey::Token(*key)],
         }
+    }
+
+    /// Rows a job will need besides, as far as that can be told by those that were supplied: read for many jobs at once,
+    /// they are one round trip instead of one for each job.
+    pub fn needs_more(group: &Group, job: &WriteJob) -> Vec<RowKey> {
+        let WriteKind::Collect { mailbox, envelopes } = &job.kind else { return Vec::new() };
+        let rights: BTreeSet<RightId> =
+            envelopes.iter().filter_map(|envelope| group.stored_under(*mailbox, *envelope)).collect();
+        rights.into_iter().map(|right| RowKey::Right(*mailbox, right)).collect()
     }
 
     /// Decides a job on the rows of a group.

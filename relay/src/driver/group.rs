@@ -234,6 +234,9 @@ impl Driver {
             let keys: HashSet<RowKey> = jobs.iter().take(most).flat_map(Mailbox::needs).collect();
             self.read_for(group, keys, damaged).await?;
         }
+        let more: HashSet<RowKey> =
+            jobs.iter().take(most).flat_map(|job| Mailbox::needs_more(group, job)).collect();
+        self.read_for(group, more, damaged).await?;
         while let Some(job) = jobs.front() {
             if decided.len() >= most || (group.changed() >= rows && !decided.is_empty()) {
                 break;
