@@ -161,10 +161,11 @@ async fn throughput(relay: &Process, store: &str) {
     relay.audit();
 }
 
-/// Two processes on one database, with mailboxes of which each process takes any.
+/// Two processes on one database: each takes any mailbox, or has its own.
 #[cfg(all(unix, feature = "postgres"))]
 #[allow(clippy::disallowed_methods, reason = "a bench's own tasks")]
-async fn together(relays: &[Process; 2]) {
+async fn together(relays: &[Process; 2], own: bool) {
+    let which = if own { "their own mailboxes" } else { "any mailboxes" };
     const MANY: u64 = 2_000;
     let mut owners = Vec::new();
     for n in 0..MANY {
@@ -180,8 +181,10 @@ async fn together(relays: &[Process; 2]) {
     let mut asks: Vec<Vec<Ask>> = vec![Vec::new(); contacts.len()];
     for n in 0..DEPOSITS {
         let any = u32::from_le_bytes(blake(n as u64)[..4].try_into().unwrap()) as usize;
+        // contacts with an odd number are at the second process
+        let any = if own { any / 2 * 2 + n % 2 } else { any };
         let owner = &owners[any % owners.len()];
-        asks[n % contacts.len()].push(owner.deposit(0, &envelope(&format!("two {n}"), 256), TTL));
+        asks[n % contacts.len()].push(owner.deposit(0, &envelope(&format!("{which} {n}"), 256), TTL));
     }
     drop(owners);
     let used = || relays.iter().map(|relay| cpu(relay.pid())).sum::<f64>();
@@ -213,9 +216,24 @@ async fn together(relays: &[Process; 2]) {
     let (took, used) = (started.elapsed(), used() - before);
     let (conflicts, batches) = (conflicts() - conflicts_before, batches() - batches_before);
     let deposits = DEPOSITS as f64;
-    report("relay postgres, two processes: deposit, CPU each", "us", &mut [used / deposits], "-");
-    report("relay postgres, two processes: deposits", "/s", &mut [deposits / took.as_secs_f64()], "-");
-    report("relay postgres, two processes: decided again", "%", &mut [100.0 * conflicts / batches], "-");
+    report(
+        &format!("relay postgres, two processes, {which}: deposit, CPU each"),
+        "us",
+        &mut [used / deposits],
+        "-",
+    );
+    report(
+        &format!("relay postgres, two processes, {which}: deposits"),
+        "/s",
+        &mut [deposits / took.as_secs_f64()],
+        "-",
+    );
+    report(
+        &format!("relay postgres, two processes, {which}: decided again"),
+        "%",
+        &mut [100.0 * conflicts / batches],
+        "-",
+    );
     relays[0].audit();
 }
 
@@ -392,7 +410,9 @@ async fn main() {
         throughput(&relay, "postgres").await;
         let mut second = relay.another(&config);
         second.start();
-        together(&[relay, second]).await;
+        let relays = [relay, second];
+        together(&relays, true).await;
+        together(&relays, false).await;
     }
     if wanted("idle") {
         idle().await;
