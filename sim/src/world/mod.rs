@@ -34,7 +34,7 @@ use work::Meeting;
 
 /// How often the world is looked at when nothing else happens.
 const BEAT: u64 = SECOND;
-/// Stores are audited this often, one after the other.
+/// Stores are audited this often, one after the other; in long scenarios 2,000 times.
 const AUDIT: u64 = 20 * SECOND;
 
 /// Everything there is.
@@ -273,7 +273,8 @@ impl World {
             Action::Audit => {
                 self.audit_next();
                 self.audit_next_relay();
-                let next = self.now() + AUDIT;
+                let span = self.scenario.scenario.duration.nanos() / 2_000;
+                let next = self.now() + AUDIT.max(span);
                 self.agenda.plan(next, Action::Audit);
             }
             Action::Sample => {
