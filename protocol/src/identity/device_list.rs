@@ -115,7 +115,13 @@ impl DeviceList {
     /// What payloads and the next list name this one by.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
-        hash(HASH, &[&self.bytes])
+        Self::hash_of(&self.bytes)
+    }
+
+    /// The same for the bytes of a list that was read before: no signature is checked.
+    #[must_use]
+    pub fn hash_of(bytes: &[u8]) -> [u8; 32] {
+        hash(HASH, &[bytes])
     }
 
     /// The certificate of a device on the list.
