@@ -17,9 +17,11 @@ const LOOKED_AT: usize = 2048;
 const SLACK: u64 = 10 * limits::MINUTE;
 /// So many people must say it of a relay of ours before it counts: one of them may lie.
 const WITNESSES: usize = 2;
-
 /// A relay that says again and again that it lost everything is a reason to tell people once in this time.
 const AGAIN: u64 = 10 * limits::MINUTE;
+/// A device is believed that a relay has lost everything once in this time. Shorter than the pause between two words of
+/// an honest one, which may come closer together than they were said.
+const BELIEVED_AGAIN: u64 = limits::MINUTE;
 
 /// Who said when that a relay broke its word, in this process: by relay.
 pub(super) type Accused = BTreeMap<DeviceId, BTreeMap<AccountId, Wall>>;
@@ -48,12 +50,16 @@ impl Engine {
     /// The receiver found its mailbox at a relay empty and new: what is open goes there again. Receipts stay what they
     /// are, proofs that the relay signed.
     fn relay_lost_all(&mut self, device: DeviceId, word: &Lacking, carriages: Vec<Carriage>) {
-        let now = self.core.now.wall;
+        let (now, mono) = (self.core.now.wall, self.core.now.mono);
+        // this is their word alone, and each makes us send everything open once more
+        if self.lost.get(&(device, word.relay)).is_some_and(|before| mono.since(*before) < BELIEVED_AGAIN) {
+            return;
+        }
+        let at = word.at.min(now).plus(SLACK);
         let lost = |custodian: &Custodian| {
-            let signed = Signed::verify(&custodian.receipt);
             custodian.relay == word.relay
                 && custodian.until > now
-                && signed.is_ok_and(|signed| signed.stored_at < word.at.plus(SLACK))
+                && Signed::stored(&custodian.receipt).is_ok_and(|signed| signed.stored_at < at)
         };
         let mut any = false;
         for mut carriage in carriages {
@@ -69,6 +75,7 @@ impl Engine {
         }
         if any {
             tracing::debug!(relay = %word.relay.short(), "a relay lost what it kept; it is deposited again");
+            self.lost.insert((device, word.relay), mono);
             self.carry_anew(device);
             self.pump.insert(device);
         }
@@ -129,7 +136,7 @@ impl Engine {
 fn is_broken(custodian: &Custodian, word: &Lacking) -> bool {
     custodian.relay == word.relay
         && word.envelopes.contains(&custodian.envelope)
-        && Signed::verify(&custodian.receipt).is_ok_and(|signed| {
+        && Signed::stored(&custodian.receipt).is_ok_and(|signed| {
             signed.stored_at.plus(SLACK) < word.at && word.at.plus(SLACK) < signed.expires_at
         })
 }

@@ -161,6 +161,7 @@ impl Engine {
         self.inbound.remove(&device);
         self.relayed.owed.remove(&device);
         self.lacking.remove(&device);
+        self.lost.retain(|(of, _), _| *of != device);
         self.lists_told.remove(&device);
         self.drop_jobs(device, "the contact was removed here")?;
         self.core.delete(Key::Peer(device));

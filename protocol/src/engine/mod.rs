@@ -145,6 +145,8 @@ pub struct Engine {
     accused: accused::Accused,
     /// When those that lost all we had there were last told of.
     forgetful: BTreeMap<DeviceId, Mono>,
+    /// When a device was last believed that a relay had lost all it kept for it.
+    lost: BTreeMap<(DeviceId, DeviceId), Mono>,
     /// When one-time keys were last looked through.
     keys_swept: Wall,
 }
@@ -183,6 +185,7 @@ impl Engine {
             lacking: fetch::LackingBy::new(),
             accused: accused::Accused::new(),
             forgetful: BTreeMap::new(),
+            lost: BTreeMap::new(),
             keys_swept: Wall(0),
         };
         let first = u32::from_be_bytes(engine.core.random());
