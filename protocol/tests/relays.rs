@@ -2,48 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod common;
+
+use common::apart::{apart, lines, settled, texts};
 use kith_protocol::engine::{Answer, Command};
 use kith_protocol::record::{
-    Carriage, Contact, ContactState, Delivery, EventBody, Grant, GrantState, Key, KeyRange, OneTimeKey, Rank,
-    Relay, SessionCopy, StepKind,
+    Carriage, Contact, ContactState, Delivery, EventBody, Grant, Key, KeyRange, OneTimeKey, Rank, Relay,
+    SessionCopy, StepKind,
 };
 use kith_protocol::testing::{Pair, Temper, Weather, Who};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-
-/// Two contacts whose relays are these, and no direct way between them any more.
-fn apart(seed: u64, tempers: &[Temper]) -> Pair {
-    let mut pair = Pair::friends(seed, Weather::FAIR);
-    for temper in tempers {
-        pair.add_relay(*temper, &[Who::A, Who::B]);
-    }
-    let ready = |pair: &Pair| [Who::A, Who::B].into_iter().all(|who| settled(pair, who));
-    assert!(pair.run_until(HOUR, ready), "the relays never came to be used");
-    pair.run_for(5_000);
-    pair.set_network(false);
-    pair
-}
-
-/// All rights are registered, and everybody was told of the relays.
-fn settled(pair: &Pair, who: Who) -> bool {
-    let relays: Vec<Relay> = pair.rows(who, &KeyRange::Relays);
-    let registered = relays.iter().all(|relay| {
-        pair.rows::<Grant>(who, &KeyRange::Grants(relay.relay))
-            .iter()
-            .all(|grant| grant.state == GrantState::Registered)
-    });
-    registered && relays.iter().all(|relay| relay.bundle.is_some()) && pair.jobs(who).is_empty()
-}
-
-fn texts(pair: &Pair, who: Who) -> Vec<String> {
-    pair.history(who).into_iter().map(|entry| entry.text).collect()
-}
-
-fn lines(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("line {number}")).collect()
-}
 
 fn rank(pair: &Pair, who: Who) -> Rank {
     pair.history(who).last().expect("a message").rank

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod common;
+
 use std::collections::BTreeSet;
 
+use common::apart::{apart, lines, settled, texts};
 use kith_protocol::engine::Command;
 use kith_protocol::identity::{DeviceList, KeyPair};
 use kith_protocol::record::{
@@ -18,38 +21,6 @@ const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-
-/// Two contacts who name these relays, and no direct way between them any more.
-fn apart(seed: u64, tempers: &[Temper]) -> Pair {
-    let mut pair = Pair::friends(seed, Weather::FAIR);
-    for temper in tempers {
-        pair.add_relay(*temper, &[Who::A, Who::B]);
-    }
-    let ready = |pair: &Pair| [Who::A, Who::B].into_iter().all(|who| settled(pair, who));
-    assert!(pair.run_until(HOUR, ready), "the relays never came to be used");
-    pair.run_for(5 * SECOND);
-    pair.set_network(false);
-    pair
-}
-
-fn settled(pair: &Pair, who: Who) -> bool {
-    let relays: Vec<Relay> = pair.rows(who, &KeyRange::Relays);
-    relays.iter().all(|relay| {
-        relay.bundle.is_some()
-            && pair
-                .rows::<Grant>(who, &KeyRange::Grants(relay.relay))
-                .iter()
-                .all(|grant| grant.state == GrantState::Registered)
-    }) && pair.jobs(who).is_empty()
-}
-
-fn texts(pair: &Pair, who: Who) -> Vec<String> {
-    pair.history(who).into_iter().map(|entry| entry.text).collect()
-}
-
-fn lines(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("line {number}")).collect()
-}
 
 fn send_lines(pair: &mut Pair, count: usize) {
     for line in lines(count) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod apart;
+
 use kith_protocol::Wall;
 use kith_protocol::crypto::bundle::Bundle;
 use kith_protocol::crypto::session::LocalDevice;
