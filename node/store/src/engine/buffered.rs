@@ -1,8 +1,8 @@
 //! Holds new rows in memory and gives them to an engine in large batches, in a thread of its own.
 //!
 //! Rows that change with every message reach the engine once in a thousand changes instead of each time, and nobody waits
-//! for it. Only for an engine whose rows are safe elsewhere until [`Engine::sync`]: in the export log. What the engine
-//! itself has is at any time all that was written up to some moment, and nothing later.
+//! for it. Only for an engine whose rows are safe elsewhere until it has them: in the export log of a node, in the journal
+//! of a relay. What the engine itself has is at any time all that was written up to some moment, and nothing later.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,10 +16,24 @@ use super::{
 };
 use crate::config::EngineKind;
 
-/// Rows given to the engine at once: sled's memory grows out of all proportion with its batches.
-const ROWS: usize = 1_000;
-/// Bytes given to the engine at once.
-const BYTES: usize = 1024 * 1024;
+/// How rows go over to the engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flow {
+    /// Rows given to it at once,
+    pub(crate) rows: usize,
+    /// or bytes of keys and values.
+    pub(crate) bytes: usize,
+    /// Whether they are on disk when they have gone over, or only after [`Engine::sync`].
+    pub(crate) durability: Durability,
+}
+
+impl Flow {
+    /// Rows that suit every engine: sled's memory grows out of all proportion with its batches.
+    pub(crate) const ROWS: usize = 1_000;
+    /// Small batches that somebody else syncs.
+    pub(crate) const LAZY: Self = Self { rows: Self::ROWS, bytes: 1024 * 1024, durability: Durability::Lazy };
+}
+
 /// So many times as much may wait while the engine is busy; then writers wait for it.
 const AHEAD: usize = 4;
 /// Reads beside a busy writer before one holds it up.
@@ -53,8 +67,9 @@ impl Tables {
         }
     }
 
-    fn is_over(&self, times: usize) -> bool {
-        self.fresh.rows.len() >= ROWS.saturating_mul(times) || self.bytes >= BYTES.saturating_mul(times)
+    fn is_over(&self, flow: Flow, times: usize) -> bool {
+        self.fresh.rows.len() >= flow.rows.saturating_mul(times)
+            || self.bytes >= flow.bytes.saturating_mul(times)
     }
 
     /// Sends the fresh rows on their way; the ones before must have arrived.
@@ -134,6 +149,7 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     inner: Arc<dyn Engine>,
+    flow: Flow,
     tables: RwLock<Tables>,
     state: Mutex<State>,
     changed: Condvar,
@@ -154,7 +170,7 @@ impl Shared {
 
     /// Brings rows to the engine.
     fn deliver(&self, rows: &Batch) -> Result<(), EngineError> {
-        let written = self.inner.write(rows, &[], Durability::Lazy);
+        let written = self.inner.write(rows, &[], self.flow.durability);
         if written.is_ok() {
             self.tables_mut().leaving = None;
         }
@@ -182,7 +198,7 @@ impl Shared {
             if let Some(rows) = leaving
                 && let Err(error) = self.deliver(&rows)
             {
-                tracing::error!(%error, "the engine takes no more rows; the export log has them");
+                tracing::error!(%error, "the engine takes no more rows; the log has them");
             }
         }
     }
@@ -203,11 +219,11 @@ impl Shared {
 
     /// Sends the fresh rows on their way if they are many and the engine is free; waits for it if they are too many.
     fn relieve(&self) -> Result<(), EngineError> {
-        if self.tables().is_over(AHEAD) {
+        if self.tables().is_over(self.flow, AHEAD) {
             self.settle()?;
         }
         let mut tables = self.tables_mut();
-        if !tables.is_over(1) || tables.leaving.is_some() {
+        if !tables.is_over(self.flow, 1) || tables.leaving.is_some() {
             return Ok(());
         }
         tables.turn();
@@ -291,9 +307,10 @@ impl Buffered {
     ///
     /// # Errors
     /// If the system starts no thread.
-    pub(crate) fn start(inner: Arc<dyn Engine>) -> io::Result<Self> {
+    pub(crate) fn start(inner: Arc<dyn Engine>, flow: Flow) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             inner,
+            flow,
             tables: RwLock::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -335,6 +352,19 @@ impl Engine for Buffered {
             return Ok(found.clone());
         }
         self.shared.inner.get(key)
+    }
+
+    fn get_all(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let tables = self.shared.tables();
+        let mut values: Vec<_> = keys.iter().map(|key| tables.find(key).cloned()).collect();
+        drop(tables);
+        let unknown: Vec<&[u8]> =
+            keys.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(key, _)| *key).collect();
+        let mut found = self.shared.inner.get_all(&unknown)?.into_iter();
+        for value in values.iter_mut().filter(|value| value.is_none()) {
+            *value = found.next();
+        }
+        Ok(values.into_iter().map(Option::flatten).collect())
     }
 
     fn page(

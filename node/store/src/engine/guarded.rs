@@ -76,6 +76,10 @@ impl<E: Engine> Engine for Guarded<E> {
         self.run(|engine| engine.get(key))
     }
 
+    fn get_all(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        self.run(|engine| engine.get_all(keys))
+    }
+
     fn page(
         &self,
         prefix: &[u8],

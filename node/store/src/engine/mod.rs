@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub(crate) use buffered::Buffered;
+pub(crate) use buffered::{Buffered, Flow};
 pub use guarded::Guarded;
 pub(crate) use sled::copy_without_snapshots as copy_sled_without_snapshots;
 
@@ -39,6 +39,13 @@ impl Batch {
     /// Removes a key.
     pub fn delete(&mut self, key: Vec<u8>) {
         self.rows.insert(key, None);
+    }
+
+    /// Bytes of its keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        let size =
+            |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len);
+        self.rows.iter().map(size).fold(0, usize::saturating_add)
     }
 }
 
@@ -165,6 +172,14 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`EngineError`] if the engine fails.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// The values under many keys, in their order; where nobody writes meanwhile, from one state of the engine.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the engine fails.
+    fn get_all(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
 
     /// At most `limit` pairs whose keys start with `prefix`, beyond `from` (exclusive) in the direction.
     ///

@@ -142,6 +142,20 @@ impl Engine for RedbEngine {
         Ok(table.get(key).map_err(storage)?.map(|value| value.value().to_vec()))
     }
 
+    fn get_all(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        // held to the end, so that the file check never meets a reader
+        let db = self.db();
+        let read = db.begin_read().map_err(|error| failed(error.into()))?;
+        let table = read.open_table(TABLE).map_err(|error| failed(error.into()))?;
+        let get = |key: &&[u8]| {
+            table.get(*key).map(|value| value.map(|value| value.value().to_vec())).map_err(storage)
+        };
+        keys.iter().map(get).collect()
+    }
+
     fn page(
         &self,
         prefix: &[u8],

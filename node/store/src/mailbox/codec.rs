@@ -7,7 +7,7 @@
 //! m mailbox 4 cursor n   its chunks       t token                  token
 //! m mailbox 5 id         known            s                        sums and last instant
 //! m mailbox 6 number     one-time key     S                        schema version
-//! m mailbox 7            bundle
+//! m mailbox 7            bundle           n                        newest group of the journal that is here
 //! m mailbox 8 n          its chunks
 //! ```
 //! Numbers are big endian. A value is its number of chunks, its (first) part, and the CRC-32 of key and all before; so a
@@ -23,10 +23,12 @@ use serde::de::DeserializeOwned;
 use super::MailboxStoreError;
 use crate::engine::{Pair, VALUE_MAX};
 
-/// Version of this layout.
-pub(super) const SCHEMA: u16 = 1;
+/// Version of this layout. 2: the newest rows may be in a journal.
+pub(super) const SCHEMA: u16 = 2;
 /// Key of the sums and the last instant.
 pub(super) const STATE: &[u8] = b"s";
+/// Key of the number of the newest group in the engine.
+pub(super) const NUMBER: &[u8] = b"n";
 /// Key of the schema version.
 pub(super) const VERSION: &[u8] = b"S";
 

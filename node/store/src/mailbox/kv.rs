@@ -1,27 +1,27 @@
 //! A relay's rows in one of the engines of this crate: redb, sled, or memory.
 //!
-//! Reads are made where they are asked for: they come from the engine's cache or the system's. Writes of a disk engine
-//! are made by one thread, which waits for the disk; those of the memory engine are made at once, so that a simulator
-//! has no thread. After a failed write the engine is opened anew before the next one.
+//! Reads are made where they are asked for: they come from memory, the engine's cache or the system's. Writes of a disk
+//! engine are made by one thread, which waits until they are in the [journal](super::journal); those of the memory engine
+//! are made at once, so that a simulator has no thread. After a failed write the engine is opened anew before the next one.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use futures::channel::oneshot;
+use kith_protocol::Wall;
 use kith_protocol::mailbox::{Batch, Row, RowKey, Totals};
-use kith_protocol::wire::relay::Listed;
-use kith_protocol::{MailboxId, Wall};
 
+use super::backed::{self, Backed};
 use super::codec::{self, damaged};
+use super::query::{answers, row, scan};
 use super::{
     Doing, Found, MailboxStore, MailboxStoreError, MailboxStoreStats, Read, ScanPage, StoredState, Written,
 };
 use crate::config::EngineKind;
 use crate::disk;
 use crate::engine::memory::MemoryDisk;
-use crate::engine::{self, Direction, Durability, Engine, EngineError};
-use crate::private;
+use crate::engine::{self, Durability, Engine, EngineError};
 
 /// Writes waiting for the thread; the driver has one under way at a time.
 const QUEUE: usize = 4;
@@ -34,7 +34,7 @@ const ROWS: usize = 8_000;
 pub struct KvConfig {
     /// Which engine.
     pub engine: EngineKind,
-    /// The store's own folder; each engine has one of its own in it. Not used by memory.
+    /// The store's own folder; each engine has one of its own in it, and one for its journal. Not used by memory.
     pub folder: PathBuf,
     /// Memory the engine may use to cache pages.
     pub cache_bytes: u64,
@@ -57,6 +57,8 @@ struct Shared {
     kind: EngineKind,
     /// `None` after a failure, until it is opened anew, and once closed.
     engine: RwLock<Option<Arc<dyn Engine>>>,
+    /// The same engine for its only writer; `None` in memory.
+    backed: Mutex<Option<Backed>>,
     state: Mutex<StoredState>,
 }
 
@@ -66,7 +68,7 @@ enum Request {
     Close(oneshot::Sender<Result<(), MailboxStoreError>>),
 }
 
-fn failed(error: EngineError) -> MailboxStoreError {
+pub(super) fn failed(error: EngineError) -> MailboxStoreError {
     match error {
         EngineError::Damaged { .. } => damaged(error.to_string()),
         EngineError::Gone => MailboxStoreError::Closed,
@@ -87,12 +89,14 @@ impl KvStore {
         if kind == EngineKind::Memory {
             return Self::memory(&MemoryDisk::default());
         }
-        let engine = open_engine(&config)?;
+        let backed = Backed::open(&config)?;
+        let engine = backed.engine();
         let state = first_state(engine.as_ref())?;
         let shared = Arc::new(Shared {
             config: Some(config),
             kind,
             engine: RwLock::new(Some(engine)),
+            backed: Mutex::new(Some(backed)),
             state: Mutex::new(state),
         });
         let (sender, receiver) = sync_channel(QUEUE);
@@ -110,11 +114,13 @@ impl KvStore {
     /// [`MailboxStoreError::Damaged`] if the disk holds something else.
     pub fn memory(disk: &MemoryDisk) -> Result<Self, MailboxStoreError> {
         let engine: Arc<dyn Engine> = Arc::new(disk.engine());
+        check_version(engine.as_ref())?;
         let state = first_state(engine.as_ref())?;
         let shared = Arc::new(Shared {
             config: None,
             kind: EngineKind::Memory,
             engine: RwLock::new(Some(engine)),
+            backed: Mutex::new(None),
             state: Mutex::new(state),
         });
         Ok(Self { shared, writer: Mutex::new(None), in_memory: true })
@@ -127,26 +133,23 @@ impl KvStore {
     }
 }
 
-fn open_engine(config: &KvConfig) -> Result<Arc<dyn Engine>, MailboxStoreError> {
-    private::make_folder(&config.folder)
-        .map_err(|error| MailboxStoreError::Unavailable(format!("{}: {error}", config.folder.display())))?;
-    engine::open(config.engine, &config.folder.join(config.engine.name()), config.cache_bytes).map_err(failed)
+/// Refuses a store of a newer layout, and notes the layout of this one.
+pub(super) fn check_version(engine: &dyn Engine) -> Result<(), MailboxStoreError> {
+    if let Some(value) = engine.get(codec::VERSION).map_err(failed)? {
+        let found: u16 = codec::from_plain(codec::VERSION, &value)?;
+        if found > codec::SCHEMA {
+            return Err(MailboxStoreError::Newer { found, known: codec::SCHEMA });
+        }
+        if found == codec::SCHEMA {
+            return Ok(());
+        }
+    }
+    let mut batch = engine::Batch::default();
+    batch.put(codec::VERSION.to_vec(), codec::plain(codec::VERSION, &codec::SCHEMA)?);
+    engine.write(&batch, &[], Durability::Durable).map_err(failed)
 }
 
 fn first_state(engine: &dyn Engine) -> Result<StoredState, MailboxStoreError> {
-    match engine.get(codec::VERSION).map_err(failed)? {
-        Some(value) => {
-            let found: u16 = codec::from_plain(codec::VERSION, &value)?;
-            if found > codec::SCHEMA {
-                return Err(MailboxStoreError::Newer { found, known: codec::SCHEMA });
-            }
-        }
-        None => {
-            let mut batch = engine::Batch::default();
-            batch.put(codec::VERSION.to_vec(), codec::plain(codec::VERSION, &codec::SCHEMA)?);
-            engine.write(&batch, &[], Durability::Durable).map_err(failed)?;
-        }
-    }
     let Some(value) = engine.get(codec::STATE).map_err(failed)? else { return Ok(StoredState::default()) };
     let (totals, last): (Totals, Option<Wall>) = codec::from_plain(codec::STATE, &value)?;
     Ok(StoredState { totals, last })
@@ -183,9 +186,19 @@ impl Shared {
         }
     }
 
+    fn backed(&self) -> MutexGuard<'_, Option<Backed>> {
+        self.backed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn close(&self) -> Result<(), MailboxStoreError> {
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
-        engine.map_or(Ok(()), |engine| engine.sync()).map_err(failed)
+        match self.backed().take() {
+            Some(backed) => {
+                drop(engine);
+                backed.close()
+            }
+            None => engine.map_or(Ok(()), |engine| engine.sync()).map_err(failed),
+        }
     }
 
     /// The engine, opened anew if it failed.
@@ -194,8 +207,10 @@ impl Shared {
             return Ok(engine);
         }
         let config = self.config.as_ref().ok_or(MailboxStoreError::Closed)?;
-        let engine = open_engine(config)?;
+        let backed = Backed::open(config)?;
+        let engine = backed.engine();
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = first_state(engine.as_ref())?;
+        *self.backed() = Some(backed);
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&engine));
         tracing::warn!("the store works again");
         Ok(engine)
@@ -209,7 +224,7 @@ impl Shared {
             return Err(MailboxStoreError::NoSpace { free, needed: config.min_free });
         }
         let engine = self.working()?;
-        match write(engine.as_ref(), self.state(), batch, now) {
+        match self.write_to(engine.as_ref(), batch, now) {
             Ok(None) => Ok(Written::Conflict),
             Ok(Some(state)) => {
                 *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
@@ -217,12 +232,37 @@ impl Shared {
             }
             Err(error) => {
                 tracing::error!(%error, "a write failed");
-                if self.config.is_some() && matches!(error, MailboxStoreError::Unavailable(_)) {
-                    drop(engine);
-                    *self.engine.write().unwrap_or_else(PoisonError::into_inner) = None;
+                if matches!(error, MailboxStoreError::Unavailable(_)) {
+                    self.give_up();
                 }
                 Err(error)
             }
+        }
+    }
+
+    fn write_to(
+        &self,
+        engine: &dyn Engine,
+        batch: &Batch,
+        now: Wall,
+    ) -> Result<Option<StoredState>, MailboxStoreError> {
+        let Some((rows, state)) = encode(engine, self.state(), batch, now)? else { return Ok(None) };
+        let written = match self.backed().as_mut() {
+            Some(backed) => backed.write(rows),
+            None => engine.write(&rows, &[], Durability::Durable).map_err(failed),
+        };
+        if written.is_err() {
+            // it may be in the journal and not in memory: nothing may be decided on what is in memory any more
+            self.give_up();
+        }
+        written.map(|()| Some(state))
+    }
+
+    /// Has the engine opened anew before the next write.
+    fn give_up(&self) {
+        if self.config.is_some() {
+            *self.engine.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.backed() = None;
         }
     }
 }
@@ -235,13 +275,13 @@ fn version(engine: &dyn Engine, key: &RowKey) -> Result<Option<u64>, MailboxStor
     })
 }
 
-/// Writes a batch; `None` if something expected does not hold.
-fn write(
+/// What a batch writes, and the sums after it; `None` if something expected does not hold.
+fn encode(
     engine: &dyn Engine,
     state: StoredState,
     batch: &Batch,
     now: Wall,
-) -> Result<Option<StoredState>, MailboxStoreError> {
+) -> Result<Option<(engine::Batch, StoredState)>, MailboxStoreError> {
     for (key, expected) in &batch.expected {
         if version(engine, key)? != *expected {
             return Ok(None);
@@ -263,8 +303,7 @@ fn write(
     }
     let state = StoredState { totals: state.totals.plus(batch.totals), last: Some(now) };
     rows.put(codec::STATE.to_vec(), codec::plain(codec::STATE, &(state.totals, state.last))?);
-    engine.write(&rows, &[], Durability::Durable).map_err(failed)?;
-    Ok(Some(state))
+    Ok(Some((rows, state)))
 }
 
 /// What a row leaves beside its own key when it goes or is replaced. A cursor is never used twice.
@@ -287,127 +326,6 @@ fn remove_chunks(
     Ok(())
 }
 
-fn row(engine: &dyn Engine, key: &RowKey) -> Result<Option<Row>, MailboxStoreError> {
-    let own = codec::key(key);
-    let Some(value) = engine.get(&own).map_err(failed)? else { return Ok(None) };
-    codec::decode(key, &own, &value, |key| engine.get(key).map_err(failed)).map(Some)
-}
-
-fn keys(
-    engine: &dyn Engine,
-    prefix: &[u8],
-    max: usize,
-    wanted: impl Fn(&RowKey) -> bool,
-) -> Result<Vec<RowKey>, MailboxStoreError> {
-    let page = engine.page(prefix, None, Direction::Forward, max).map_err(failed)?;
-    Ok(page.iter().map_while(|(key, _)| codec::parse_key(key).filter(&wanted)).collect())
-}
-
-fn rows(engine: &dyn Engine, prefix: &[u8], max: usize) -> Result<Vec<(RowKey, Row)>, MailboxStoreError> {
-    let page = engine.page(prefix, None, Direction::Forward, max).map_err(failed)?;
-    let mut rows = Vec::with_capacity(page.len());
-    for (own, value) in page {
-        if let Some(key) = codec::parse_key(&own) {
-            rows.push((key, codec::decode(&key, &own, &value, |key| engine.get(key).map_err(failed))?));
-        }
-    }
-    Ok(rows)
-}
-
-fn list(
-    engine: &dyn Engine,
-    mailbox: MailboxId,
-    after: u64,
-    max: usize,
-) -> Result<Vec<Listed>, MailboxStoreError> {
-    let from = codec::key(&RowKey::Envelope(mailbox, after));
-    let page =
-        engine.page(&codec::envelopes(&mailbox), Some(&from), Direction::Forward, max).map_err(failed)?;
-    let mut listed = Vec::with_capacity(page.len());
-    for (own, value) in &page {
-        match codec::listed(own, value) {
-            Ok(envelope) => listed.push(envelope),
-            // one damaged row must not hide the others
-            Err(error) => tracing::error!(%error, "an envelope is left out of a list"),
-        }
-    }
-    Ok(listed)
-}
-
-/// All mailboxes' own rows, one jump for each.
-fn mailboxes(
-    engine: &dyn Engine,
-    after: Option<MailboxId>,
-    max: usize,
-) -> Result<Vec<(RowKey, Row)>, MailboxStoreError> {
-    let mut found = Vec::new();
-    // beyond every row of the mailbox before
-    let past = |id: &MailboxId| {
-        let mut key = codec::key(&RowKey::Mailbox(*id));
-        key.pop();
-        key.push(u8::MAX);
-        key
-    };
-    let mut from = after.as_ref().map(past);
-    while found.len() < max {
-        let page = engine.page(b"m", from.as_deref(), Direction::Forward, 1).map_err(failed)?;
-        let Some((own, value)) = page.into_iter().next() else { break };
-        let Some(id) = own.get(1..17).and_then(|id| MailboxId::try_from(id).ok()) else { break };
-        let key = RowKey::Mailbox(id);
-        if codec::parse_key(&own) == Some(key) {
-            match codec::decode(&key, &own, &value, |_| Ok(None)) {
-                Ok(row) => found.push((key, row)),
-                Err(error) => tracing::error!(%error, "a mailbox is left out of a list"),
-            }
-        }
-        from = Some(past(&id));
-    }
-    Ok(found)
-}
-
-fn answer(engine: &dyn Engine, read: &Read) -> Result<Found, MailboxStoreError> {
-    Ok(match *read {
-        Read::Row(key) => Found::Row(row(engine, &key)?),
-        Read::List { mailbox, after, max } => Found::List(list(engine, mailbox, after, max)?),
-        Read::Due { up_to, max } => Found::Keys(keys(
-            engine,
-            b"d",
-            max,
-            |key| matches!(key, RowKey::Due(hour, ..) if *hour <= up_to),
-        )?),
-        Read::Visits { up_to, max } => {
-            Found::Keys(keys(engine, b"v", max, |key| matches!(key, RowKey::Visit(day, _) if *day <= up_to))?)
-        }
-        Read::Work { max } => Found::Rows(rows(engine, b"w", max)?),
-        Read::Rest { mailbox, max } => {
-            let mut found = Vec::new();
-            for prefix in codec::rest(&mailbox) {
-                let left = max.saturating_sub(found.len());
-                found.extend(keys(engine, &prefix, left, |_| true)?);
-            }
-            Found::Keys(found)
-        }
-        Read::Mailboxes { after, max } => Found::Rows(mailboxes(engine, after, max)?),
-        Read::Tokens { max } => Found::Rows(rows(engine, b"t", max)?),
-    })
-}
-
-fn scan(engine: &dyn Engine, after: &[u8], max: usize) -> Result<ScanPage, MailboxStoreError> {
-    let from = (!after.is_empty()).then_some(after);
-    let page = engine.page(b"m", from, Direction::Forward, max).map_err(failed)?;
-    let next = page.last().filter(|_| page.len() == max).map(|(key, _)| key.clone());
-    let mut found = ScanPage { next, ..ScanPage::default() };
-    for (own, value) in page {
-        let Some(key) = codec::parse_key(&own) else { continue };
-        match codec::decode(&key, &own, &value, |key| engine.get(key).map_err(failed)) {
-            Ok(row) => found.rows.push((key, row)),
-            Err(MailboxStoreError::Damaged(what)) => found.damaged.push(what),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
 impl MailboxStore for KvStore {
     fn name(&self) -> &str {
         self.shared.kind.name()
@@ -426,17 +344,7 @@ impl MailboxStore for KvStore {
     }
 
     fn read(&self, reads: Vec<Read>) -> Doing<'_, Vec<Found>> {
-        Box::pin(async move {
-            let engine = self.shared.engine()?;
-            let answers = reads.iter().map(|read| match answer(engine.as_ref(), read) {
-                Err(MailboxStoreError::Damaged(what)) => {
-                    tracing::error!("the store is damaged: {what}");
-                    Ok(Found::Damaged(what))
-                }
-                other => other,
-            });
-            answers.collect()
-        })
+        Box::pin(async move { answers(self.shared.engine()?.as_ref(), &reads) })
     }
 
     fn write(&self, batch: Batch, now: Wall) -> Doing<'_, Written> {
@@ -452,8 +360,10 @@ impl MailboxStore for KvStore {
 
     fn stats(&self) -> Doing<'_, MailboxStoreStats> {
         Box::pin(async {
-            let bytes = self.shared.engine()?.stats().map_err(failed)?.bytes;
-            let free = self.shared.config.as_ref().and_then(|config| disk::free_bytes(&config.folder));
+            let config = self.shared.config.as_ref();
+            let journal = config.map_or(0, |config| disk::used_bytes(&backed::folder(config)));
+            let bytes = self.shared.engine()?.stats().map_err(failed)?.bytes.saturating_add(journal);
+            let free = config.and_then(|config| disk::free_bytes(&config.folder));
             Ok(MailboxStoreStats { bytes, free })
         })
     }

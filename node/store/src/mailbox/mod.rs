@@ -3,8 +3,11 @@
 //! The driver reads many rows at once and writes many decisions as one [`Batch`], so each is one round trip. A write
 //! counts only if every version the batch expects still stands: several relays may then share one store.
 
+mod backed;
 mod codec;
+mod journal;
 mod kv;
+mod query;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -13,7 +13,7 @@ use crate::check;
 use crate::codec::{Codec, CodecError, OpenRowError, SCHEMA};
 use crate::config::{EngineKind, OpenError, OpenReport, OpenStage, StoreConfig};
 use crate::disk;
-use crate::engine::{self, Buffered, Durability, Engine};
+use crate::engine::{self, Buffered, Durability, Engine, Flow};
 use crate::lock::DataLock;
 use crate::log::{self, Commit, ExportLog, Listing, LogState};
 use crate::reader::{Core, Suspect};
@@ -179,7 +179,7 @@ fn open_disk(config: &StoreConfig) -> Result<Opened, OpenError> {
     if suspect.exists() {
         std::fs::remove_file(&suspect).map_err(OpenError::io("cannot remove", &suspect))?;
     }
-    let engine = Buffered::start(ready.engine)
+    let engine = Buffered::start(ready.engine, Flow::LAZY)
         .map_err(OpenError::io("cannot start a thread for the store in", path))?;
     let core = Arc::new(Core {
         engine: Arc::new(engine),

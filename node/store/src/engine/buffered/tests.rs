@@ -81,7 +81,7 @@ fn lazily(engine: &dyn Engine, rows: impl IntoIterator<Item = (u32, Option<u8>)>
 #[test]
 fn rows_are_read_while_the_engine_has_not_taken_them() {
     let slow = Slow::new(false);
-    let engine = Buffered::start(slow.clone()).unwrap();
+    let engine = Buffered::start(slow.clone(), Flow::LAZY).unwrap();
     lazily(&engine, (0..1_500).map(|n| (n, Some(1))));
     lazily(&engine, [(7, None), (8, Some(2))]);
     assert_eq!(slow.inner.get(&key(1)).unwrap(), None, "the engine is still busy");
@@ -98,7 +98,7 @@ fn rows_are_read_while_the_engine_has_not_taken_them() {
 #[test]
 fn an_engine_that_fails_is_told_of_and_the_rows_stay_readable() {
     let slow = Slow::new(true);
-    let engine = Buffered::start(slow.clone()).unwrap();
+    let engine = Buffered::start(slow.clone(), Flow::LAZY).unwrap();
     lazily(&engine, (0..1_000).map(|n| (n, Some(1))));
     slow.go();
     assert_eq!(engine.sync(), Err(EngineError::Gone));
@@ -108,7 +108,7 @@ fn an_engine_that_fails_is_told_of_and_the_rows_stay_readable() {
 
 #[test]
 fn a_condition_sees_rows_in_memory() {
-    let engine = Buffered::start(Arc::new(MemoryDisk::default().engine())).unwrap();
+    let engine = Buffered::start(Arc::new(MemoryDisk::default().engine()), Flow::LAZY).unwrap();
     lazily(&engine, [(1, Some(1))]);
     let refused = engine.write(&batch([(1, Some(2))]), &[Precondition::Absent(key(1))], Durability::Lazy);
     assert_eq!(refused, Err(EngineError::Precondition { key: key(1) }));
@@ -119,7 +119,7 @@ fn a_condition_sees_rows_in_memory() {
 
 #[test]
 fn a_page_beside_a_busy_writer_is_of_one_moment() {
-    let engine = Arc::new(Buffered::start(Arc::new(MemoryDisk::default().engine())).unwrap());
+    let engine = Arc::new(Buffered::start(Arc::new(MemoryDisk::default().engine()), Flow::LAZY).unwrap());
     lazily(engine.as_ref(), (0..50).map(|n| (n, Some(0))));
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = std::thread::spawn({
@@ -159,7 +159,7 @@ proptest! {
     fn it_reads_like_an_engine_without_memory(steps in steps(), from in 0_u32..40, limit in 0_usize..50) {
         let plain = MemoryDisk::default().engine();
         let inner: Arc<dyn Engine> = Arc::new(MemoryDisk::default().engine());
-        let engine = Buffered::start(inner).unwrap();
+        let engine = Buffered::start(inner, Flow::LAZY).unwrap();
         for (rows, what) in steps {
             lazily(&plain, rows.clone());
             lazily(&engine, rows);
