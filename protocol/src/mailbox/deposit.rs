@@ -98,6 +98,7 @@ pub(super) fn deposit(
             return Ok(Outcome::Custody {
                 custody: Custody { relay, mailbox: id, envelope, size, stored_at, expires_at },
                 new: false,
+                receipt: None,
             });
         }
         Some(KnownRow::Collected { .. }) => return Ok(Outcome::Answer(Answer::Collected(ask.id))),
@@ -138,7 +139,7 @@ pub(super) fn deposit(
     tx.set_mailbox(id, mailbox);
     let size = u32::try_from(size).unwrap_or(u32::MAX);
     let custody = Custody { relay, mailbox: id, envelope: ask.id, size, stored_at, expires_at };
-    Ok(Outcome::Custody { custody, new: true })
+    Ok(Outcome::Custody { custody, new: true, receipt: None })
 }
 
 pub(super) fn take_bundle(

@@ -160,6 +160,8 @@ pub enum Outcome {
         custody: Custody,
         /// It was not there before.
         new: bool,
+        /// Signed in advance, by [`Mailbox::sign`].
+        receipt: Option<Bytes>,
     },
     /// It is refused.
     Refused(Refusal),
@@ -461,6 +463,14 @@ impl Mailbox {
         Ok(decided.unwrap_or_else(Outcome::Refused))
     }
 
+    /// Signs a receipt while its batch is being written: signing takes as long as a fast disk does. It must not leave before
+    /// [`Mailbox::finish_write`].
+    pub fn sign(&self, outcome: &mut Outcome) {
+        if let Outcome::Custody { custody, receipt: receipt @ None, .. } = outcome {
+            *receipt = Some(custody.sign(&self.key));
+        }
+    }
+
     /// The reply to a job whose batch is durable, and the mailbox in which something arrived.
     pub fn finish_write(
         &mut self,
@@ -482,9 +492,9 @@ impl Mailbox {
                 }
                 Answer::Opened(state)
             }
-            Outcome::Custody { custody, new } => {
+            Outcome::Custody { custody, new, receipt } => {
                 arrived = new.then_some(custody.mailbox);
-                Answer::Custody(custody.sign(&self.key))
+                Answer::Custody(receipt.unwrap_or_else(|| custody.sign(&self.key)))
             }
             Outcome::Refused(refusal) => Answer::Refused(refusal),
             Outcome::Operator(found) => {

@@ -1,6 +1,7 @@
 //! One turn: requests are picked, read for, decided, written and answered.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::task::Poll;
 
 use kith_network::Event;
 use kith_protocol::engine::LinkId;
@@ -174,7 +175,12 @@ impl Driver {
                 self.carry(jobs, &mut work);
                 return self.finish(decided, &mut work).await;
             }
-            match self.write(batch, events).await {
+            let written = self.write(batch, events, |mailbox| {
+                for decided in &mut decided {
+                    mailbox.sign(&mut decided.outcome);
+                }
+            });
+            match written.await {
                 Ok(Written::Done(totals)) => {
                     self.counters.add(|c| &c.batches, 1);
                     self.counters.add(|c| &c.batch_jobs, decided.len() as u64);
@@ -259,20 +265,27 @@ impl Driver {
         Ok(())
     }
 
-    /// Writes a batch; meanwhile more may arrive.
+    /// Writes a batch; meanwhile what can be is prepared, and more may arrive.
     pub(super) async fn write(
         &mut self,
         batch: kith_protocol::mailbox::Batch,
         events: &mut mpsc::Receiver<Event>,
+        meanwhile: impl FnOnce(&Mailbox),
     ) -> Result<Written, MailboxStoreError> {
         let now = self.now();
         let wall = self.mailbox.time(now).wall;
         let store = std::sync::Arc::clone(&self.store);
         let mut write = store.write(batch, wall);
+        // a write begins when it is asked for the first time
+        let mut done = futures::poll!(&mut write);
+        meanwhile(&self.mailbox);
         let written = loop {
+            if let Poll::Ready(written) = done {
+                break written;
+            }
             tokio::select! {
                 biased;
-                written = &mut write => break written,
+                written = &mut write => done = Poll::Ready(written),
                 Some(event) = events.recv(), if self.links.queued_bytes() < self.queue_bytes => self.event(event),
             }
         };
@@ -313,7 +326,7 @@ impl Driver {
 
     fn count(&mut self, job: &WriteJob, outcome: &Outcome) {
         match outcome {
-            Outcome::Custody { custody, new: true } => {
+            Outcome::Custody { custody, new: true, .. } => {
                 self.counters.add(|c| &c.deposits, 1);
                 self.counters.add(|c| &c.deposited_bytes, u64::from(custody.size));
             }

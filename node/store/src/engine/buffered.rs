@@ -57,12 +57,13 @@ impl Tables {
         self.fresh.rows.get(key).or_else(leaving)
     }
 
-    fn put(&mut self, batch: &Batch) {
-        for (key, value) in &batch.rows {
-            let size = |value: &Option<Vec<u8>>| key.len() + value.as_ref().map_or(0, Vec::len);
-            self.bytes = self.bytes.saturating_add(size(value));
-            if let Some(before) = self.fresh.rows.insert(key.clone(), value.clone()) {
-                self.bytes = self.bytes.saturating_sub(size(&before));
+    fn put(&mut self, batch: Batch) {
+        for (key, value) in batch.rows {
+            let (key_len, len) = (key.len(), value.as_ref().map_or(0, Vec::len));
+            self.bytes = self.bytes.saturating_add(key_len).saturating_add(len);
+            if let Some(before) = self.fresh.rows.insert(key, value) {
+                let len = before.as_ref().map_or(0, Vec::len);
+                self.bytes = self.bytes.saturating_sub(key_len).saturating_sub(len);
             }
         }
     }
@@ -319,6 +320,18 @@ impl Buffered {
         let thread = std::thread::Builder::new().name("kith-rows".into()).spawn(move || theirs.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
+
+    /// Takes rows into memory, and sends what is there on its way if it is enough.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the engine refused rows before.
+    pub(crate) fn take(&self, batch: Batch) -> Result<(), EngineError> {
+        if let Some(error) = &self.shared.state().failed {
+            return Err(error.clone());
+        }
+        self.shared.tables_mut().put(batch);
+        self.shared.relieve()
+    }
 }
 
 impl Engine for Buffered {
@@ -337,13 +350,10 @@ impl Engine for Buffered {
                 return Err(EngineError::Precondition { key: condition.key().to_vec() });
             }
         }
-        if let Some(error) = &self.shared.state().failed {
-            return Err(error.clone());
-        }
-        self.shared.tables_mut().put(batch);
+        self.take(batch.clone())?;
         match durability {
             Durability::Durable => self.sync(),
-            Durability::Lazy => self.shared.relieve(),
+            Durability::Lazy => Ok(()),
         }
     }
 

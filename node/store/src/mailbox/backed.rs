@@ -24,7 +24,7 @@ const BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Backed {
     /// With the rows in memory.
-    engine: Arc<dyn Engine>,
+    engine: Arc<Buffered>,
     /// Without them.
     inner: Arc<dyn Engine>,
     journal: Journal,
@@ -110,7 +110,7 @@ impl Backed {
     }
 
     pub(super) fn engine(&self) -> Arc<dyn Engine> {
-        Arc::clone(&self.engine)
+        Arc::<Buffered>::clone(&self.engine)
     }
 
     /// Writes rows so that they would survive a power cut.
@@ -123,7 +123,7 @@ impl Backed {
         }
         rows.put(codec::NUMBER.to_vec(), codec::plain(codec::NUMBER, &self.journal.next())?);
         self.journal.append(&rows).map_err(io)?;
-        self.engine.write(&rows, &[], Durability::Lazy).map_err(failed)
+        self.engine.take(rows).map_err(failed)
     }
 
     /// Ends in order: the engine has everything then, and there is no journal.
