@@ -48,6 +48,10 @@ struct Tables {
     leaving: Option<Arc<Batch>>,
     /// How often `fresh` became `leaving`.
     turns: u64,
+    /// The number given with the newest rows: of all, of those that are leaving, of those the engine has.
+    newest: u64,
+    newest_leaving: u64,
+    delivered: u64,
 }
 
 impl Tables {
@@ -77,6 +81,7 @@ impl Tables {
     fn turn(&mut self) -> Arc<Batch> {
         let leaving = Arc::new(std::mem::take(&mut self.fresh));
         self.leaving = Some(Arc::clone(&leaving));
+        self.newest_leaving = self.newest;
         self.bytes = 0;
         self.turns = self.turns.wrapping_add(1);
         leaving
@@ -173,7 +178,9 @@ impl Shared {
     fn deliver(&self, rows: &Batch) -> Result<(), EngineError> {
         let written = self.inner.write(rows, &[], self.flow.durability);
         if written.is_ok() {
-            self.tables_mut().leaving = None;
+            let mut tables = self.tables_mut();
+            tables.leaving = None;
+            tables.delivered = tables.newest_leaving;
         }
         let mut state = self.state();
         if let Err(error) = &written {
@@ -321,16 +328,25 @@ impl Buffered {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Takes rows into memory, and sends what is there on its way if it is enough.
+    /// Takes rows into memory, and sends what is there on its way if it is enough. Their number is larger than those of all
+    /// rows before.
     ///
     /// # Errors
     /// [`EngineError`] if the engine refused rows before.
-    pub(crate) fn take(&self, batch: Batch) -> Result<(), EngineError> {
+    pub(crate) fn take(&self, batch: Batch, number: u64) -> Result<(), EngineError> {
         if let Some(error) = &self.shared.state().failed {
             return Err(error.clone());
         }
-        self.shared.tables_mut().put(batch);
+        let mut tables = self.shared.tables_mut();
+        tables.put(batch);
+        tables.newest = number;
+        drop(tables);
         self.shared.relieve()
+    }
+
+    /// The number of the newest rows the engine has taken as durably as the flow says; 0 if none has gone over.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.shared.tables().delivered
     }
 }
 
@@ -350,7 +366,7 @@ impl Engine for Buffered {
                 return Err(EngineError::Precondition { key: condition.key().to_vec() });
             }
         }
-        self.take(batch.clone())?;
+        self.take(batch.clone(), 0)?;
         match durability {
             Durability::Durable => self.sync(),
             Durability::Lazy => Ok(()),

@@ -25,8 +25,6 @@ const BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct Backed {
     /// With the rows in memory.
     engine: Arc<Buffered>,
-    /// Without them.
-    inner: Arc<dyn Engine>,
     journal: Journal,
 }
 
@@ -44,8 +42,8 @@ fn flow(kind: EngineKind) -> Flow {
     Flow { rows, bytes: BYTES, durability: Durability::Durable }
 }
 
-/// The newest group whose rows an engine has on disk.
-fn delivered(engine: &dyn Engine) -> Result<u64, MailboxStoreError> {
+/// The newest group whose rows an engine that was just opened has.
+fn newest(engine: &dyn Engine) -> Result<u64, MailboxStoreError> {
     engine.get(codec::NUMBER).map_err(failed)?.map_or(Ok(0), |value| codec::from_plain(codec::NUMBER, &value))
 }
 
@@ -54,7 +52,7 @@ fn recover(config: &KvConfig, engine: &dyn Engine) -> Result<u64, MailboxStoreEr
     let flow = flow(config.engine);
     let mut rows = Batch::default();
     let mut bytes = 0_usize;
-    let found = journal::recover(&folder(config), delivered(engine)?, |_, group: Batch| {
+    let found = journal::recover(&folder(config), newest(engine)?, |_, group: Batch| {
         bytes = bytes.saturating_add(group.bytes());
         rows.rows.extend(group.rows);
         if rows.rows.len() >= flow.rows || bytes >= flow.bytes {
@@ -105,8 +103,8 @@ impl Backed {
         kv::check_version(inner.as_ref())?;
         let last = recover(config, inner.as_ref())?;
         let journal = Journal::begin(&folder(config), last).map_err(io)?;
-        let engine = Buffered::start(Arc::clone(&inner), flow(config.engine)).map_err(io)?;
-        Ok(Self { engine: Arc::new(engine), inner, journal })
+        let engine = Buffered::start(inner, flow(config.engine)).map_err(io)?;
+        Ok(Self { engine: Arc::new(engine), journal })
     }
 
     pub(super) fn engine(&self) -> Arc<dyn Engine> {
@@ -115,15 +113,17 @@ impl Backed {
 
     /// Writes rows so that they would survive a power cut.
     pub(super) fn write(&mut self, mut rows: Batch) -> Result<(), MailboxStoreError> {
-        if self.journal.wants_file() && !self.journal.turn(delivered(self.inner.as_ref())?).map_err(io)? {
+        // sled shows rows before they are on disk: what it has is not asked of it, but of who waited for it
+        if self.journal.wants_file() && !self.journal.turn(self.engine.delivered()).map_err(io)? {
             self.engine.sync().map_err(failed)?;
-            if !self.journal.turn(delivered(self.inner.as_ref())?).map_err(io)? {
+            if !self.journal.turn(self.engine.delivered()).map_err(io)? {
                 return Err(damaged("the engine does not keep what it is given"));
             }
         }
-        rows.put(codec::NUMBER.to_vec(), codec::plain(codec::NUMBER, &self.journal.next())?);
+        let number = self.journal.next();
+        rows.put(codec::NUMBER.to_vec(), codec::plain(codec::NUMBER, &number)?);
         self.journal.append(&rows).map_err(io)?;
-        self.engine.take(rows).map_err(failed)
+        self.engine.take(rows, number).map_err(failed)
     }
 
     /// Ends in order: the engine has everything then, and there is no journal.
