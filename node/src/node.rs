@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::select;
 use kith_protocol::engine;
 use kith_protocol::record::{Key, Own, ReadError};
 use kith_store::{OpenReport, Progress, Store, StoreConfig};
@@ -325,15 +325,14 @@ fn begin(
     }
 }
 
-/// Waits for the listen addresses.
+/// Waits until every listener has said where it listens; after a while those that have must do.
 async fn listening(host: &Arc<dyn Host>, started: &Started) -> Vec<String> {
     let mut status = started.network.watch();
-    let ready = Box::pin(status.wait_for(|status| !status.listening.is_empty()));
+    let ready = Box::pin(status.wait_for(|status| status.listening_everywhere));
     let wait = host.sleep(u64::try_from(LISTEN_WAIT.as_millis()).unwrap_or(u64::MAX));
-    match select(ready, wait).await {
-        Either::Left((Ok(status), _)) => status.listening.clone(),
-        Either::Left((Err(_), _)) | Either::Right(_) => Vec::new(),
-    }
+    // what is told late is in the status all the same
+    let _ = select(ready, wait).await;
+    started.network.status().listening
 }
 
 /// A running node. Dropping it stops it; [`Node::shutdown`] also waits until it has stopped.

@@ -1,4 +1,5 @@
-//! Two whole nodes in this process, real sockets on the loopback address, durable writes on both sides.
+//! Two whole nodes in this process, each on a thread of its own as in the program, real sockets on the loopback address,
+//! durable writes on both sides.
 
 #![allow(
     clippy::unwrap_used,
@@ -100,24 +101,32 @@ struct Person {
     folder: Folder,
     account: AccountId,
     host: Arc<Watched>,
+    runtime: tokio::runtime::Handle,
     node: Option<Node>,
 }
 
 impl Person {
     fn new(home: &Path, name: &str) -> Self {
         let folder = Folder::new(home.join(name));
+        let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = own.handle().clone();
+        // it ends with the program
+        std::thread::spawn(move || own.block_on(std::future::pending::<()>()));
+        let entered = runtime.enter();
         let host = Arc::new(Watched { host: ProductHost::current().unwrap(), receipt: Mutex::new(None) });
         let made = account::create(
             host.as_ref(),
             &folder,
             NewAccount { key: KeyKind::File, ..NewAccount::named(name) },
         );
-        Self { folder, account: made.unwrap().account, host, node: None }
+        drop(entered);
+        Self { folder, account: made.unwrap().account, host, runtime, node: None }
     }
 
     async fn start(&mut self) -> Handle {
         let builder = Builder::new(self.folder.clone()).host(self.host.clone());
-        let node = builder.listen(["/ip4/127.0.0.1/tcp/0"]).mdns(false).start().await.unwrap();
+        let start = builder.listen(["/ip4/127.0.0.1/tcp/0"]).mdns(false).start();
+        let node = self.runtime.spawn(start).await.unwrap().unwrap();
         self.node.insert(node).handle()
     }
 

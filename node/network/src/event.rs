@@ -97,6 +97,8 @@ pub struct Status {
     pub peer_id: String,
     /// The addresses we listen on.
     pub listening: Vec<String>,
+    /// Each listener has said where it listens, or has given up.
+    pub listening_everywhere: bool,
     /// What to give as [`Options::listen`](crate::Options::listen) next time to get the same ports.
     pub listen_again: Vec<String>,
     /// The addresses given to contacts.

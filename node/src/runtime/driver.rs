@@ -123,10 +123,11 @@ impl Driver {
             }
             match self.turn(ports, stopping).await {
                 Turn::Persisted(Ok((n, behind))) => {
-                    self.engine.persisted(n);
+                    // others wait for these; what follows from them comes behind them either way
                     for output in behind {
                         self.release(output, ports);
                     }
+                    self.engine.persisted(n);
                 }
                 Turn::Persisted(Err(error)) => return Ended::Commit(error),
                 Turn::Event(Some(event)) => self.take_events(event, ports),

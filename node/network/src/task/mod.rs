@@ -352,6 +352,7 @@ impl Task {
         let status = Status {
             peer_id: self.swarm.local_peer_id().to_string(),
             listening,
+            listening_everywhere: self.told.is_some() && self.reach.is_complete(),
             listen_again: self.reach.listen_again(),
             external: addresses.iter().map(address::to_text).collect(),
             peers: self.swarm.network_info().num_peers(),

@@ -39,7 +39,8 @@ fn main() -> ExitCode {
         Err(error) => return failure::exit(Err(error)),
     };
     app.start_log(command.logs_to_people());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // one thread for what waits for the network and for people; the store has threads of its own
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::exit(Err(error.into())),
     };
