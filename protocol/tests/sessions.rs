@@ -361,3 +361,45 @@ proptest! {
         let _ = session::encrypt(&mut p.at_b, b"x", &mut rand::rng());
     }
 }
+
+proptest! {
+    /// One side remembers its ratchets, the other reads them from the row each time; the first is also put back to a row
+    /// it had before, as a turn that is taken back does, and offered messages twice.
+    #[test]
+    fn remembered_ratchets_stand_only_for_the_row_they_were_saved_to(steps in prop::collection::vec(0..5_u8, 1..60)) {
+        let mut p = pair();
+        let mut ratchets = session::Ratchets::default();
+        let mut under_way: Vec<Content> = Vec::new();
+        for (n, step) in steps.into_iter().enumerate() {
+            let text = vec![n as u8; n];
+            match step {
+                0 | 1 => {
+                    let before = p.at_a.clone();
+                    let content = ratchets.encrypt(&mut p.at_a, &text, &mut rand::rng()).unwrap();
+                    let taken_back = step == 1;
+                    if taken_back {
+                        p.at_a = before;
+                    } else {
+                        prop_assert_eq!(receive(&mut p.at_b, &content).unwrap(), text);
+                        // old chains are forgotten after a few turns
+                        under_way.clear();
+                    }
+                }
+                // more would be beyond the ratchet's window
+                2 if under_way.len() < 20 => under_way.push(send(&mut p.at_b, &text)),
+                3 => while let Some(content) = under_way.pop() {
+                    let before = p.at_a.clone();
+                    let opened = ratchets.decrypt(&mut p.at_a, &content).unwrap();
+                    let after = std::mem::replace(&mut p.at_a, before);
+                    prop_assert_eq!(&ratchets.decrypt(&mut p.at_a, &content).unwrap(), &opened, "taken back");
+                    p.at_a = after;
+                    prop_assert_eq!(ratchets.decrypt(&mut p.at_a, &content), Err(DecryptError::Duplicate));
+                },
+                _ => {
+                    let content = send(&mut p.at_b, &text);
+                    prop_assert_eq!(&*ratchets.decrypt(&mut p.at_a, &content).unwrap(), &text);
+                }
+            }
+        }
+    }
+}

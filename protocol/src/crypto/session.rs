@@ -3,6 +3,9 @@
 //! These functions work on [`record::Session`] rows and touch nothing else: the caller stores the row in the batch that
 //! lets the result out.
 
+use std::collections::VecDeque;
+use std::fmt;
+
 use bytes::Bytes;
 use thiserror::Error;
 use vodozemac::Curve25519PublicKey;
@@ -24,6 +27,8 @@ use crate::time::Wall;
 
 /// Every plaintext begins with this many random bytes, so that a cloned state never repeats key and text.
 const RANDOM: usize = 16;
+/// Ratchets remembered, of a few kilobytes each.
+const RATCHETS: usize = 64;
 
 /// This device, as sessions need it.
 #[derive(Debug, Clone)]
@@ -184,53 +189,107 @@ pub fn accept_one_time(
     Ok(Accepted { session, initiator, base_key: start.base_key, plaintext, before })
 }
 
-/// Encrypts one message and counts it.
+/// Ratchets as they were last saved. Reading one from its row costs more than a message does; a ratchet from here stands
+/// only for exactly the bytes that were saved from it.
+#[derive(Default)]
+pub struct Ratchets(VecDeque<(Bytes, Ratchet)>);
+
+impl fmt::Debug for Ratchets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ratchets").field(&self.0.len()).finish()
+    }
+}
+
+impl Ratchets {
+    fn take(&mut self, saved: &Bytes) -> Option<Ratchet> {
+        match self.0.iter().position(|(bytes, _)| bytes == saved) {
+            Some(at) => self.0.remove(at).map(|(_, ratchet)| ratchet),
+            None => load(saved),
+        }
+    }
+
+    fn save(&mut self, state: Ratchet) -> Result<Bytes, CryptoError> {
+        let saved = save(&state)?;
+        if self.0.len() >= RATCHETS {
+            self.0.pop_front();
+        }
+        self.0.push_back((saved.clone(), state));
+        Ok(saved)
+    }
+
+    /// Encrypts one message and counts it.
+    ///
+    /// # Errors
+    /// [`CryptoError::TooLong`] above [`max_payload`](super::envelope::max_payload), [`CryptoError::State`] if the row is
+    /// damaged.
+    pub fn encrypt(
+        &mut self,
+        session: &mut record::Session,
+        plaintext: &[u8],
+        rng: &mut dyn rand::CryptoRng,
+    ) -> Result<Content, CryptoError> {
+        let max = super::envelope::max_payload();
+        if plaintext.len() > max {
+            return Err(CryptoError::TooLong { len: plaintext.len(), max });
+        }
+        let mut state = self.take(&session.state).ok_or(CryptoError::State)?;
+        let start = session.start.as_ref().map(SessionStart::decode).transpose()?;
+        let mut random_and_text = Zeroizing::new(vec![0; RANDOM + plaintext.len()]);
+        let (random, text) = random_and_text.split_at_mut(RANDOM);
+        rng.fill_bytes(random);
+        text.copy_from_slice(plaintext);
+        let message = state.encrypt(random_and_text.as_slice()).map_err(|_| CryptoError::WeakKey)?;
+        let (message_type, message) = message.to_parts();
+        let content = Content {
+            session: session.id,
+            number: session.next_sent,
+            start,
+            message_type: u8::from(message_type != 0),
+            message: message.into(),
+        };
+        session.state = self.save(state)?;
+        session.next_sent = session.next_sent.saturating_add(1);
+        Ok(content)
+    }
+
+    /// Opens one message. An answer ends the repetition of our start; `next_received` is the caller's.
+    ///
+    /// # Errors
+    /// [`DecryptError`]; the session is then unchanged.
+    pub fn decrypt(
+        &mut self,
+        session: &mut record::Session,
+        content: &Content,
+    ) -> Result<Zeroizing<Vec<u8>>, DecryptError> {
+        if content.session != session.id {
+            return Err(DecryptError::Undecryptable);
+        }
+        let mut state = self.take(&session.state).ok_or(DecryptError::Damaged)?;
+        let plaintext = decrypt_with(&mut state, content)?;
+        session.state = self.save(state).map_err(|_| DecryptError::Damaged)?;
+        session.start = None;
+        Ok(plaintext)
+    }
+}
+
+/// [`Ratchets::encrypt`] from the row alone.
 ///
 /// # Errors
-/// [`CryptoError::TooLong`] above [`max_payload`](super::envelope::max_payload), [`CryptoError::State`] if the row is
-/// damaged.
+/// As there.
 pub fn encrypt(
     session: &mut record::Session,
     plaintext: &[u8],
     rng: &mut dyn rand::CryptoRng,
 ) -> Result<Content, CryptoError> {
-    let max = super::envelope::max_payload();
-    if plaintext.len() > max {
-        return Err(CryptoError::TooLong { len: plaintext.len(), max });
-    }
-    let mut state = load(&session.state).ok_or(CryptoError::State)?;
-    let start = session.start.as_ref().map(SessionStart::decode).transpose()?;
-    let mut random_and_text = Zeroizing::new(vec![0; RANDOM + plaintext.len()]);
-    let (random, text) = random_and_text.split_at_mut(RANDOM);
-    rng.fill_bytes(random);
-    text.copy_from_slice(plaintext);
-    let message = state.encrypt(random_and_text.as_slice()).map_err(|_| CryptoError::WeakKey)?;
-    let (message_type, message) = message.to_parts();
-    let content = Content {
-        session: session.id,
-        number: session.next_sent,
-        start,
-        message_type: u8::from(message_type != 0),
-        message: message.into(),
-    };
-    session.state = save(&state)?;
-    session.next_sent = session.next_sent.saturating_add(1);
-    Ok(content)
+    Ratchets::default().encrypt(session, plaintext, rng)
 }
 
-/// Opens one message. An answer ends the repetition of our start; `next_received` is the caller's.
+/// [`Ratchets::decrypt`] from the row alone.
 ///
 /// # Errors
-/// [`DecryptError`]; the session is then unchanged.
+/// As there.
 pub fn decrypt(session: &mut record::Session, content: &Content) -> Result<Zeroizing<Vec<u8>>, DecryptError> {
-    if content.session != session.id {
-        return Err(DecryptError::Undecryptable);
-    }
-    let mut state = load(&session.state).ok_or(DecryptError::Damaged)?;
-    let plaintext = decrypt_with(&mut state, content)?;
-    session.state = save(&state).map_err(|_| DecryptError::Damaged)?;
-    session.start = None;
-    Ok(plaintext)
+    Ratchets::default().decrypt(session, content)
 }
 
 /// Opens a message that came after others had been stepped past, with the ratchet as it was before that. The copy

@@ -8,7 +8,7 @@ use super::clock::ClockGuard;
 use super::output::Output;
 use super::timer::Timers;
 use super::{Fault, OpenError};
-use crate::crypto::session::LocalDevice;
+use crate::crypto::session::{LocalDevice, Ratchets};
 use crate::id::{AccountId, DeviceId, EntryId};
 use crate::identity::{Certificate, DeviceList, KeyPair};
 use crate::limits;
@@ -23,6 +23,7 @@ use crate::time::{Now, Wall};
 pub(super) struct Core {
     pub(super) rows: Overlay,
     pub(super) rng: Box<dyn CryptoRng + Send>,
+    pub(super) ratchets: Ratchets,
     pub(super) now: Now,
     pub(super) clock: ClockGuard,
     pub(super) timers: Timers,
@@ -66,6 +67,7 @@ impl Core {
         Ok(Self {
             rows,
             rng,
+            ratchets: Ratchets::default(),
             now,
             clock,
             timers: Timers::default(),

@@ -150,7 +150,7 @@ impl Engine {
     fn open_in(&mut self, arrived: &Arrived, mut session: Session) -> Result<(), Fault> {
         let (number, expected) = (arrived.content.number, session.next_received);
         let before = (number > expected).then(|| session.state.clone());
-        match session::decrypt(&mut session, &arrived.content) {
+        match self.core.ratchets.decrypt(&mut session, &arrived.content) {
             Ok(plaintext) => {
                 session.next_received = expected.max(number.saturating_add(1));
                 let hole = match before {

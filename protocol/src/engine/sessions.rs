@@ -67,7 +67,7 @@ impl Engine {
         let payload =
             Payload { list_version: self.core.keys.list.version, list_hash: self.core.keys.list_hash, body }
                 .encode();
-        let content = session::encrypt(&mut session, &payload, &mut *self.core.rng)?;
+        let content = self.core.ratchets.encrypt(&mut session, &payload, &mut *self.core.rng)?;
         let bytes = envelope::seal(&right, &content, &mut *self.core.rng)?;
         let sealed =
             Sealed { id: envelope::envelope_id(&bytes), session: session.id, number: content.number, bytes };
