@@ -22,9 +22,11 @@ use crate::gatekeeper::Gatekeeper;
 use crate::link;
 
 mod candidates;
+mod compact;
 mod quiet;
 
 use candidates::Candidates;
+pub(crate) use compact::Compact;
 use quiet::Quiet;
 
 /// The directory's protocol.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use crate::address;
-use crate::behaviour::{Behaviour, BuildError};
+use crate::behaviour::{Behaviour, BuildError, Compact};
 use crate::config::{Config, Role};
 use crate::environment::{Environment, Purpose};
 use crate::event::{Event, Status};
@@ -77,7 +77,7 @@ pub fn start(
         events.clone(),
         config.limits.stall_timeout,
     );
-    let behaviour = Behaviour::new(&environment, &config, &policy, link)?;
+    let behaviour = Compact(Behaviour::new(&environment, &config, &policy, link)?);
     let inner = environment.transport(&config.keypair, Purpose::Main)?;
     let transport = Gate::new(inner, Arc::clone(&policy), Arc::clone(&environment)).boxed();
     let executor = {
@@ -114,7 +114,7 @@ pub fn start(
 
 /// Listens everywhere it was told to. A remembered port that is taken is replaced, an explicit one is an error, and an
 /// address family that does not exist here is no reason to stay silent on the other.
-fn listen(swarm: &mut Swarm<Behaviour>, config: &Config) -> Result<Vec<Listener>, StartError> {
+fn listen(swarm: &mut Swarm<Compact<Behaviour>>, config: &Config) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     let mut last = None;
     for configured in &config.listen {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
 use crate::address;
-use crate::behaviour::Behaviour;
+use crate::behaviour::{Behaviour, Compact};
 use crate::config::{Config, Limits};
 use crate::directory::{Keeper, Outcome};
 use crate::environment::Environment;
@@ -74,7 +74,7 @@ struct Bootstrap {
 
 pub(crate) struct Task {
     environment: Arc<dyn Environment>,
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Compact<Behaviour>>,
     policy: Arc<Policy>,
     limits: Limits,
     commands: mpsc::Receiver<Command>,
@@ -99,7 +99,7 @@ impl Task {
     #[expect(clippy::too_many_arguments, reason = "called once, from the one place that has all of it")]
     pub(crate) fn new(
         environment: Arc<dyn Environment>,
-        swarm: Swarm<Behaviour>,
+        swarm: Swarm<Compact<Behaviour>>,
         config: Config,
         policy: Arc<Policy>,
         listeners: Vec<Listener>,
