@@ -104,7 +104,7 @@ async fn power_cuts(store: &str) {
         .to_vec();
         relay.start();
         assert_promises(&relay, &ledger).await;
-        killed_under_load(&mut relay, round, &ledger, enough(round)).await;
+        killed_under_load(&mut relay, round, &ledger, 20 + round * 37).await;
         // the power is back: what was not synced is gone
         std::fs::remove_dir_all(&root).unwrap();
         copy_tree(shadow.path(), &root);
