@@ -139,9 +139,12 @@ pub fn create(host: &dyn Host, folder: &Folder, new: NewAccount) -> Result<Creat
     let restore = new.restore.as_ref().map(|words| Phrase::parse(words)).transpose()?;
     let exists = |name| CreateError::Exists { folder: folder.path().display().to_string(), name };
     folder.create().map_err(|source| io_at(folder.path(), source))?;
+    // two at once would each make a key, and the store has one
+    let _lock = kith_store::DataLock::acquire(folder.path()).map_err(kith_store::OpenError::from)?;
     let passphrase = new.passphrase.as_deref().map(String::as_str);
     // a key without an account is what an interrupted call leaves
     let (key, kind) = match keys::kind(folder.path())? {
+        None if folder.has_store() => return Err(KeyError::Missing(folder.path().join("key.json")).into()),
         None => keys::create(folder.path(), new.key, passphrase)?,
         Some(kind) => match keys::open(folder.path(), passphrase) {
             Ok(key) => (key, kind),

@@ -46,6 +46,12 @@ impl Folder {
         self.0.join("store")
     }
 
+    /// There is a store: an account, if its key is not lost.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.store().join("current").exists()
+    }
+
     /// Remembered run options.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -247,7 +247,8 @@ impl Builder {
         let host = self.host_or_default()?;
         let (store, report) = host.open_store(self.store_config()?)?;
         if let Some(notice) = report.notice() {
-            tracing::warn!("{notice}");
+            // told once: also to those who asked for something else
+            tracing::error!("{notice}");
         }
         let own: Option<Own> = store.row(&Key::Own)?;
         own.ok_or(StartError::NoAccount)?;
@@ -268,7 +269,7 @@ impl Builder {
             (Some(key), _) => key.clone(),
             (None, Some(folder)) => {
                 match keys::open(folder.path(), self.passphrase.as_deref().map(String::as_str)) {
-                    Err(KeyError::Missing(_)) => return Err(StartError::NoAccount),
+                    Err(KeyError::Missing(_)) if !folder.has_store() => return Err(StartError::NoAccount),
                     key => key?,
                 }
             }

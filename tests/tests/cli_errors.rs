@@ -30,6 +30,33 @@ fn a_second_init_changes_nothing() {
 }
 
 #[test]
+fn of_two_inits_at_once_one_makes_an_account_that_works() {
+    for _ in 0..4 {
+        let ana = Person::stranger("Ana");
+        let init = |name| ana.kith(&["init", "--name", name, "--key", "file"]).code;
+        let codes = std::thread::scope(|scope| {
+            ["Ana", "Eva"].map(|name| scope.spawn(move || init(name))).map(|it| it.join().unwrap())
+        });
+        assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+        ana.kith(&["profile"]).ok();
+    }
+}
+
+#[test]
+fn an_init_beside_a_store_without_its_key_makes_no_other_key() {
+    let ana = Person::new("Ana");
+    let (key, away) = (ana.data().join("key.json"), ana.data().join("away"));
+    std::fs::rename(&key, &away).unwrap();
+    for args in [["status"].as_slice(), &["init", "--name", "Ana", "--key", "file"]] {
+        let answer = ana.kith(args).failed(1);
+        assert!(answer.stderr.contains("put the file back"), "{args:?}: {}", answer.stderr);
+    }
+    assert!(!key.exists());
+    std::fs::rename(&away, &key).unwrap();
+    ana.kith(&["profile"]).ok();
+}
+
+#[test]
 fn the_words_of_an_account_go_to_a_new_file_that_only_its_owner_reads() {
     use std::os::unix::fs::PermissionsExt;
     let ana = Person::stranger("Ana");

@@ -164,6 +164,8 @@ pub struct OpenReport {
     pub unreadable_rows: u64,
     /// Bytes of the export log that could not be read.
     pub damaged_log_bytes: u64,
+    /// Commits that the export log lacked although the engine had them: it was written anew from the rows.
+    pub log_missing: u64,
     /// Where the damaged original was put; nothing deletes it.
     pub set_aside: Option<PathBuf>,
     /// Schema version before, if rows were brought to a newer one.
@@ -175,7 +177,12 @@ impl OpenReport {
     #[must_use]
     pub fn notice(&self) -> Option<String> {
         if !self.restored && self.lost_commits == 0 {
-            return None;
+            return (self.log_missing > 0).then(|| {
+                format!(
+                    "the export log was damaged ({} unreadable in it); it was written anew from the store, and nothing was lost",
+                    commits(self.log_missing)
+                )
+            });
         }
         let mut text = match &self.reason {
             Some(reason) => format!("the store was restored from its export log ({reason})"),
@@ -184,9 +191,10 @@ impl OpenReport {
         match (self.lost_commits, self.tail_uncertain) {
             (0, false) => text.push_str("; nothing was lost"),
             (0, true) => text.push_str("; what was written in the last five seconds may be missing"),
-            (n, false) => text.push_str(&format!("; {n} commits are lost")),
+            (n, false) => text.push_str(&format!("; {} lost", commits(n))),
             (n, true) => text.push_str(&format!(
-                "; {n} commits are lost, and what was written in the last five seconds may be missing"
+                "; {} lost, and what was written in the last five seconds may be missing",
+                commits(n)
             )),
         }
         if let Some(path) = &self.set_aside {
@@ -194,6 +202,11 @@ impl OpenReport {
         }
         Some(text)
     }
+}
+
+/// A commit holds up to some hundred messages.
+fn commits(n: u64) -> String {
+    if n == 1 { "1 commit is".to_owned() } else { format!("{n} commits are") }
 }
 
 /// Why a store could not be opened.

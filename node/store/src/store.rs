@@ -201,7 +201,14 @@ impl Store {
         if !report.is_sound() {
             self.inner.reader.core.suspect.raise(&"a check found problems");
         } else if !report.is_log_whole() {
-            self.between(Writer::rewrite_log).map_err(closed)?;
+            // at once: nobody may write for a long time, and until then nothing could be restored
+            let rewritten = |writer: &mut Writer| {
+                writer.rewrite_log();
+                while writer.needs_tending() {
+                    writer.tend();
+                }
+            };
+            self.between(rewritten).map_err(closed)?;
         }
         Ok(report)
     }

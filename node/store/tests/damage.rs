@@ -199,8 +199,7 @@ fn damage_in_the_log_costs_a_sound_engine_nothing_and_the_log_is_rewritten() {
         assert_messages(&store, 1, MESSAGES);
         let first = store.check().unwrap();
         assert!(first.is_sound());
-        let whole = (0..1_000).any(|_| store.check().unwrap().is_log_whole());
-        assert!(whole, "{:?}", store.check());
+        assert!(store.check().unwrap().is_log_whole(), "{:?}", store.check());
         drop(store);
         // and the rewritten log is good for a restore
         std::fs::remove_dir_all(place.engine_folder()).unwrap();
@@ -230,12 +229,11 @@ fn damage_in_both_loses_no_more_than_what_lay_there_and_counts_it() {
         let (store, report) = place.open_report();
         assert!(report.restored && report.damaged_log_bytes > 0, "{report:?}");
         assert_eq!(report.lost_commits, 1, "{report:?}");
-        assert!(report.notice().unwrap().contains("1 commits are lost"), "{report:?}");
+        assert!(report.notice().unwrap().contains("1 commit is lost"), "{report:?}");
         let history = store.history(&conversation_id(1), None, 1_000).unwrap();
         assert_eq!(history.len() as u64, MESSAGES - 1);
         assert!(store.check().unwrap().is_sound());
-        let whole = (0..1_000).any(|_| store.check().unwrap().is_log_whole());
-        assert!(whole, "{:?}", store.check());
+        assert!(store.check().unwrap().is_log_whole(), "{:?}", store.check());
         // the damaged records are kept, too
         let kept = std::fs::read_dir(place.folder.path()).unwrap().any(|entry| {
             let path = entry.unwrap().path().join("export");

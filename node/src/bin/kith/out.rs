@@ -67,7 +67,7 @@ impl Out {
 
     /// One JSON object on a line of its own.
     pub(crate) fn json<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
-        self.line(serde_json::to_string(value)?)
+        self.line(inert(&serde_json::to_string(value)?))
     }
 
     /// The JSON object for programs, or the line for people.
@@ -101,5 +101,37 @@ impl Out {
             Style::Name => "36",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// JSON that a terminal shows as it is: controls that JSON allows in a text, and marks that turn the writing direction,
+/// become escapes. Outside of texts there are none.
+fn inert(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
+                shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inert;
+
+    #[test]
+    fn json_on_a_terminal_moves_nothing_and_reads_the_same() {
+        let text = "a\u{7f}b\u{9b}2Jc\u{202e}d\u{2066}e\u{1b}[2J\u{200f}é😀";
+        let shown = inert(&serde_json::to_string(text).unwrap());
+        assert!(shown.chars().all(|c| !c.is_control() && !('\u{200e}'..='\u{2069}').contains(&c)), "{shown}");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
     }
 }

@@ -104,7 +104,9 @@ impl FromStr for KeyKind {
 #[non_exhaustive]
 pub enum KeyError {
     /// No `key.json`.
-    #[error("there is no {0}: run `kith init --name YOU` first, or put the file back from a copy")]
+    #[error(
+        "there is no {0}, without which the store cannot be read: put the file back from a copy, or run `kith init --name YOU` in another folder (--data)"
+    )]
     Missing(PathBuf),
     /// A key is there already.
     #[error("{0} exists already: this folder has an account; use another folder with --data")]

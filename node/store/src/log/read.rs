@@ -25,6 +25,8 @@ pub(crate) struct Walk {
     pub(crate) last: Option<u64>,
     /// Commits whose numbers are passed over.
     pub(crate) missing: u64,
+    /// Of those at or below what was asked for, as far as the files that were read tell: the number before and the one behind.
+    pub(crate) holes: Vec<(u64, u64)>,
     /// Bytes that belong to no whole record.
     pub(crate) damaged_bytes: u64,
     /// The newest file ends with the mark of a close in order.
@@ -69,6 +71,12 @@ pub(crate) fn walk<E: From<io::Error>>(
                     continue;
                 }
             };
+            if let Some(before) = report.last
+                && header.number > before.saturating_add(1)
+                && header.number <= wanted
+            {
+                report.holes.push((before, header.number));
+            }
             report.last = report.last.max(Some(header.number));
             if header.number < expected {
                 continue;

@@ -170,10 +170,11 @@ fn open_disk(config: &StoreConfig) -> Result<Opened, OpenError> {
     .map_err(OpenError::io("cannot open the export log in", path))?;
     if ready.log_torn {
         log.rewrite();
-        while log.is_rewriting() {
-            log.tend(ready.engine.as_ref(), &codec, ready.meta.commit)
-                .map_err(OpenError::io("cannot rewrite the export log in", path))?;
-        }
+    }
+    // a store whose log is not whole could not be restored: that must not wait for the next commits
+    while log.is_rewriting() {
+        log.tend(ready.engine.as_ref(), &codec, ready.meta.commit)
+            .map_err(OpenError::io("cannot rewrite the export log in", path))?;
     }
     let suspect = path.join(SUSPECT);
     if suspect.exists() {
@@ -356,11 +357,22 @@ fn compare(
             return Ok(Verdict::Restore(problem));
         }
     }
-    let log_incomplete = reached < meta.commit || walk.missing > 0;
+    // what a snapshot has may be missing in the files behind it
+    let older = walk
+        .holes
+        .iter()
+        .map(|(before, behind)| behind.saturating_sub((*before).max(base)).saturating_sub(1));
+    let missing = older.fold(walk.missing, u64::saturating_add);
+    let missing = missing.saturating_add(meta.commit.saturating_sub(reached));
+    let log_incomplete = missing > 0;
     if beyond.is_empty() {
+        report.log_missing = missing;
         return Ok(Verdict::Sound { meta, log_incomplete, torn: false });
     }
     let torn = whole < beyond.len();
+    if !torn {
+        report.log_missing = missing;
+    }
     beyond.truncate(whole);
     let mut meta = replay(engine.as_ref(), codec, meta, beyond, report)?;
     // numbers in the log are not given a second time

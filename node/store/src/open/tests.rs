@@ -172,6 +172,36 @@ fn a_hole_among_groups_that_were_on_disk_is_damage_and_counted() {
 }
 
 #[test]
+fn a_log_with_a_hole_is_written_anew_before_anything_else_and_told() {
+    for kind in [EngineKind::Sled, EngineKind::Redb] {
+        let folder = changed(kind, |_, _| ());
+        let (store, _) = Store::open(config(folder.path(), kind)).unwrap();
+        for n in 100..140 {
+            store.commit(vec![Change::Put(conversation(n))]).wait().unwrap();
+        }
+        drop(store);
+        let export = folder.path().join("export");
+        let log = std::fs::read_dir(&export).unwrap().map(|entry| entry.unwrap().path());
+        let log =
+            log.filter(|path| path.is_file()).max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        let mut bytes = std::fs::read(&log).unwrap();
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[written * 2 / 3] ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+
+        let (store, report) = Store::open(config(folder.path(), kind)).unwrap();
+        assert_eq!((report.restored, report.log_missing), (false, 1), "{report:?}");
+        assert!(report.notice().unwrap().contains("1 commit is unreadable"), "{report:?}");
+        assert!(store.check().unwrap().is_log_whole());
+        drop(store);
+        std::fs::remove_dir_all(folder.path().join(format!("{kind}-1"))).unwrap();
+        let (store, report) = Store::open(config(folder.path(), kind)).unwrap();
+        assert!(report.restored && report.lost_commits == 0, "{report:?}");
+        assert_eq!(store.stats().unwrap().rows, 140);
+    }
+}
+
+#[test]
 fn a_store_of_a_newer_schema_is_left_alone() {
     let folder = changed(EngineKind::Redb, |engine, codec| state_schema(engine, codec, SCHEMA + 1));
     let error = Store::open(config(folder.path(), EngineKind::Redb)).unwrap_err();

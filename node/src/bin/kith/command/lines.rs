@@ -308,6 +308,10 @@ impl Splitter {
 
     fn finish(&mut self) {
         self.number += 1;
+        // as texts from other systems end their lines
+        if self.part.last() == Some(&b'\r') {
+            self.part.pop();
+        }
         match String::from_utf8(std::mem::take(&mut self.part)) {
             Ok(line) => self.ready.push_back(line),
             Err(_) => self.fault = Some(format!("line {} is not UTF-8", self.number)),
@@ -336,6 +340,7 @@ mod tests {
         );
         assert_eq!(split(&[b"one\n", b"la", b"st"]).0, ["one", "last"]);
         assert_eq!(split(&[b"\n\n"]).0, ["", ""]);
+        assert_eq!(split(&[b"one\r", b"\n\r\ntwo"]).0, ["one", "", "two"]);
         assert_eq!(split(&[b""]).0, Vec::<String>::new());
     }
 

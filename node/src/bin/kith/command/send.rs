@@ -153,8 +153,9 @@ async fn one(
         (false, false) => format!("it goes on by itself; `kith status {id}` says where it is"),
     };
     let what = format!(
-        "the message to {name} is {} and not yet {}",
+        "the message to {name} is {} and not {}{}",
         sent.status,
+        if sent.status.failed() { "" } else { "yet " },
         wait.map_or("delivered", |wait| wait.status().as_str())
     );
     if wait.is_some() || sent.status.failed() {

@@ -113,11 +113,11 @@ fn readable(app: &App, view: &CheckView) -> Vec<String> {
         false => app.out.paint(Style::Bad, "damaged"),
     };
     lines.push(format!(
-        "{verdict}: {} in {}, {} index rows, {} commits in the export log",
+        "{verdict}: {} in {}, {}, {} in the export log",
         plural(view.rows, "row"),
         view.engine,
-        view.indexes,
-        view.log_commits
+        plural(view.indexes, "index row"),
+        plural(view.log_commits, "commit")
     ));
     lines.extend(view.problems.iter().map(|problem| format!("  {}", clean_line(problem))));
     lines
