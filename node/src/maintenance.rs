@@ -69,9 +69,15 @@ pub fn check(builder: &Builder) -> Result<CheckView, MaintenanceError> {
     let host = builder.host_or_default()?;
     let (store, opened) = host.open_store(builder.store_config()?).map_err(StartError::from)?;
     let report: CheckReport = store.check()?;
-    let log = (report.is_sound() && !report.is_log_whole()).then(|| {
-        "the export log was damaged; it was written anew from the store, and nothing was lost".to_owned()
-    });
+    let log = if !report.is_sound() || report.is_log_whole() {
+        None
+    } else if store.check()?.is_log_whole() {
+        Some("the export log was damaged; it was written anew from the store, and nothing was lost")
+    } else {
+        Some(
+            "the export log is damaged and could not be written anew; is there room on the disk? Nothing is lost yet",
+        )
+    };
     Ok(CheckView {
         sound: report.is_sound(),
         engine: report.engine.map(|engine| engine.to_string()).unwrap_or_default(),
@@ -80,7 +86,7 @@ pub fn check(builder: &Builder) -> Result<CheckView, MaintenanceError> {
         log_commits: report.log_commits,
         problems: report.problems.iter().map(ToString::to_string).collect(),
         problem_count: report.problem_count,
-        notice: opened.notice().or(log),
+        notice: opened.notice().or_else(|| log.map(ToOwned::to_owned)),
     })
 }
 

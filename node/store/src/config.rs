@@ -164,7 +164,7 @@ pub struct OpenReport {
     pub unreadable_rows: u64,
     /// Bytes of the export log that could not be read.
     pub damaged_log_bytes: u64,
-    /// Commits that the export log lacked although the engine had them: it was written anew from the rows.
+    /// Commits that the export log lacked although the engine had them, and for which it was written anew from the rows.
     pub log_missing: u64,
     /// Where the damaged original was put; nothing deletes it.
     pub set_aside: Option<PathBuf>,

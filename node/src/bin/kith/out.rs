@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::terminal;
+use crate::text::turns_direction;
 
 /// How a piece of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,15 +110,10 @@ impl Out {
 fn inert(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => {
-                shown.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => shown.push(c),
+        if c.is_control() || turns_direction(c) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
         }
     }
     shown
@@ -125,13 +121,13 @@ fn inert(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::inert;
+    use super::{inert, turns_direction};
 
     #[test]
     fn json_on_a_terminal_moves_nothing_and_reads_the_same() {
         let text = "a\u{7f}b\u{9b}2Jc\u{202e}d\u{2066}e\u{1b}[2J\u{200f}é😀";
         let shown = inert(&serde_json::to_string(text).unwrap());
-        assert!(shown.chars().all(|c| !c.is_control() && !('\u{200e}'..='\u{2069}').contains(&c)), "{shown}");
+        assert!(shown.chars().all(|c| !c.is_control() && !turns_direction(c)), "{shown}");
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
     }
 }

@@ -3,6 +3,11 @@
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
+/// Whether a character turns the direction of what follows it.
+pub(crate) const fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Keeps line ends; a terminal must not be steered by what somebody else wrote.
 pub(crate) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -11,7 +16,7 @@ pub(crate) fn clean(text: &str) -> String {
             '\n' => out.push('\n'),
             '\t' => out.push_str("    "),
             // marks that turn the direction of what follows could make a line say something else
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            c if turns_direction(c) => {}
             c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => out.push('\u{fffd}'),
             c => out.push(c),
         }

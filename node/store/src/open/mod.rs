@@ -173,8 +173,18 @@ fn open_disk(config: &StoreConfig) -> Result<Opened, OpenError> {
     }
     // a store whose log is not whole could not be restored: that must not wait for the next commits
     while log.is_rewriting() {
-        log.tend(ready.engine.as_ref(), &codec, ready.meta.commit)
-            .map_err(OpenError::io("cannot rewrite the export log in", path))?;
+        match log.tend(ready.engine.as_ref(), &codec, ready.meta.commit) {
+            Ok(()) => {}
+            Err(error) if ready.log_torn => {
+                return Err(OpenError::io("cannot rewrite the export log in", path)(error));
+            }
+            // as on a full disk: the rows are sound and can be read
+            Err(error) => {
+                tracing::error!(%error, "the export log is damaged and could not be written anew; it is tried again later");
+                report.log_missing = 0;
+                break;
+            }
+        }
     }
     let suspect = path.join(SUSPECT);
     if suspect.exists() {
