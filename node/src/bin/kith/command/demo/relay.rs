@@ -11,6 +11,17 @@ use tokio::process::{Child, Command};
 /// How long a relay may take to be ready.
 const READY: Duration = Duration::from_secs(20);
 
+/// How it differs from a relay somebody depends on: it lives for a minute, so it needs no room on the disk and no page of
+/// its own, whose port another relay of this machine may have.
+const CONFIG: &str = r#"listen = ["/ip4/127.0.0.1/tcp/0"]
+
+[web]
+listen = ""
+
+[total]
+reserve = "1 MiB"
+"#;
+
 /// A running relay; ends with its drop.
 pub(super) struct Relay {
     /// With its peer id.
@@ -36,6 +47,7 @@ impl Relay {
         if !made.status.success() {
             bail!("kith-relay init failed: {}", String::from_utf8_lossy(&made.stderr).trim());
         }
+        std::fs::write(folder.join("relay.toml"), CONFIG)?;
         let mut child = command("run").arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = child.stdout.take().context("the relay has no output")?;
         let mut lines = BufReader::new(stdout).lines();
