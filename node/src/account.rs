@@ -102,6 +102,17 @@ pub enum CreateError {
         /// Which.
         path: String,
     },
+    /// Others could put files of their own in the place of ours.
+    #[error(
+        "others on this machine can write in {path} (mode {mode:o}), and it is not empty: name a folder of your own \
+         with --data, or close this one with `chmod 700 {path}`"
+    )]
+    Open {
+        /// Which.
+        path: String,
+        /// Its permissions.
+        mode: u32,
+    },
     /// A file or folder.
     #[error("{path} cannot be written: {source}")]
     Io {
@@ -139,6 +150,9 @@ pub fn create(host: &dyn Host, folder: &Folder, new: NewAccount) -> Result<Creat
     let restore = new.restore.as_ref().map(|words| Phrase::parse(words)).transpose()?;
     let exists = |name| CreateError::Exists { folder: folder.path().display().to_string(), name };
     folder.create().map_err(|source| io_at(folder.path(), source))?;
+    if let Some(mode) = closed(folder.path()).map_err(|source| io_at(folder.path(), source))? {
+        return Err(CreateError::Open { path: folder.path().display().to_string(), mode });
+    }
     // two at once would each make a key, and the store has one
     let _lock = kith_store::DataLock::acquire(folder.path()).map_err(kith_store::OpenError::from)?;
     let passphrase = new.passphrase.as_deref().map(String::as_str);
@@ -157,6 +171,28 @@ pub fn create(host: &dyn Host, folder: &Folder, new: NewAccount) -> Result<Creat
         Written::New(created) => Ok(Created { key: kind, ..created }),
         Written::Taken(name) => Err(exists(Some(name))),
     }
+}
+
+/// Closes a folder that others may look into, if nothing is in it yet. The permissions of one that others may write in
+/// and that holds something: it may be anybody's.
+#[cfg(unix)]
+fn closed(folder: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(folder)?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(None);
+    }
+    if std::fs::read_dir(folder)?.next().is_none() {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        tracing::warn!(folder = %folder.display(), "others could use this folder; now they cannot");
+        return Ok(None);
+    }
+    Ok((mode & 0o022 != 0).then_some(mode & 0o777))
+}
+
+#[cfg(not(unix))]
+fn closed(_folder: &Path) -> io::Result<Option<u32>> {
+    Ok(None)
 }
 
 /// Makes an account on a memory disk.

@@ -7,11 +7,12 @@ use kith_protocol::record::{Clock, Key, ReadError, Reader, Record};
 use kith_store::{OpenError, StoreReader};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{NodeView, RelayStatus, Timestamp};
+use crate::api::{NodeView, RelayStatus, RestoredView, Timestamp};
 use crate::config::RunOptions;
 use crate::folder::Folder;
 use crate::keys::{self, KeyKind};
 use crate::node::{Builder, StartError};
+use crate::runtime::Shelf;
 
 /// Less free space than this is worth a word.
 const LOW_SPACE: u64 = 512 * 1024 * 1024;
@@ -114,7 +115,10 @@ fn config(folder: &Folder) -> Finding {
         Ok(options) => Finding::new(
             "config",
             Level::Ok,
-            format!("{} bootstrap node(s) are set", options.bootstrap.len()),
+            match options.bootstrap.len() {
+                1 => "1 bootstrap node is set".to_owned(),
+                count => format!("{count} bootstrap nodes are set"),
+            },
         ),
     }
 }
@@ -133,8 +137,13 @@ fn store(builder: &Builder) -> Vec<Finding> {
         Err(error) => return vec![Finding::new("store", Level::Problem, error.to_string())],
     };
     let mut findings = Vec::new();
-    if let Some(notice) = report.notice() {
+    // what a restore lost is told below, with what has come back since
+    if let Some(notice) = report.notice().filter(|_| !report.restored) {
         findings.push(Finding::new("store", Level::Warning, notice));
+    }
+    match crate::restored::read(&Shelf::new(store.reader())) {
+        Ok(restored) => findings.extend(restored.as_ref().map(lost)),
+        Err(error) => findings.push(Finding::new("store", Level::Problem, error.to_string())),
     }
     match store.stats() {
         Err(error) => findings.push(Finding::new("store", Level::Problem, error.to_string())),
@@ -158,6 +167,11 @@ fn store(builder: &Builder) -> Vec<Finding> {
     }
     findings.extend(clock(builder, Some(&store)));
     findings
+}
+
+/// What a restore lost.
+fn lost(restored: &RestoredView) -> Finding {
+    Finding::new("store", Level::Warning, restored.text.clone())
 }
 
 fn space(free: u64) -> Finding {
@@ -195,6 +209,7 @@ fn believed(store: &StoreReader) -> Result<Option<Clock>, ReadError> {
 
 fn network(node: &NodeView) -> Vec<Finding> {
     let mut findings = vec![Finding::new("store", Level::Ok, "the node has it open")];
+    findings.extend(node.restored.as_ref().map(lost));
     findings.push(if node.addresses.is_empty() {
         let text = "the node listens nowhere; start it with --listen /ip4/0.0.0.0/tcp/0";
         Finding::new("listen", Level::Problem, text)
@@ -202,7 +217,10 @@ fn network(node: &NodeView) -> Vec<Finding> {
         Finding::new(
             "listen",
             Level::Ok,
-            format!("listening at {} addresses; `kith status` lists them", node.addresses.len()),
+            match node.addresses.len() {
+                1 => "listening at 1 address; `kith status` shows it".to_owned(),
+                count => format!("listening at {count} addresses; `kith status` lists them"),
+            },
         )
     });
     findings.push(match node.reachability.as_str() {
@@ -216,7 +234,8 @@ fn network(node: &NodeView) -> Vec<Finding> {
     });
     findings.push(match node.peers {
         0 => Finding::new("directory", Level::Warning, "no other node is connected"),
-        peers => Finding::new("directory", Level::Ok, format!("{peers} other node(s) are connected")),
+        1 => Finding::new("directory", Level::Ok, "1 other node is connected"),
+        peers => Finding::new("directory", Level::Ok, format!("{peers} other nodes are connected")),
     });
     findings.extend(relays(node));
     findings
@@ -241,6 +260,12 @@ fn relays(node: &NodeView) -> Vec<Finding> {
         ),
         count => find(Level::Ok, format!("{count} relays keep messages for you")),
     }];
+    if named > 0 && node.running && !node.relays.iter().any(|relay| relay.named && relay.connected) {
+        findings.push(find(
+            Level::Warning,
+            "none of your relays is connected now: what they hold for you comes when one is again".to_owned(),
+        ));
+    }
     for relay in &node.relays {
         let name = relay.relay.short();
         if relay.broken > 0 {
@@ -258,7 +283,7 @@ fn relays(node: &NodeView) -> Vec<Finding> {
                     .push(find(Level::Problem, format!("relay {name} opens no mailbox for you: {reason}")));
             }
             RelayStatus::New | RelayStatus::Open if !relay.connected => {
-                let text = format!("relay {name} at {} is not connected", relay.address);
+                let text = format!("relay {name} at {} is not connected now", relay.address);
                 findings.push(find(Level::Warning, text));
             }
             RelayStatus::New | RelayStatus::Open | RelayStatus::Leaving => {}

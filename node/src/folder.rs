@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kith_protocol::AccountId;
-use kith_store::private;
+use kith_store::{MasterKey, SealedFile, private};
 
 use crate::api::Error;
 use crate::api::who::Pins;
@@ -65,6 +65,11 @@ impl Folder {
     }
 
     fn names(&self) -> PathBuf {
+        self.0.join("names.sealed")
+    }
+
+    /// As they were written before they were sealed.
+    fn names_in_clear(&self) -> PathBuf {
         self.0.join("names.json")
     }
 
@@ -94,36 +99,41 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Names in use, remembered in the data folder.
+/// Names in use, remembered in the data folder, sealed with the store's key.
 #[derive(Debug)]
 pub(crate) struct PinFile {
-    path: Option<PathBuf>,
+    file: Option<SealedFile>,
     pins: Pins,
 }
 
 impl PinFile {
-    /// Reads the file.
-    pub(crate) fn open(folder: &Folder) -> Result<Self, Error> {
-        let path = folder.names();
-        let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
-        let pins = match bytes.map(|bytes| serde_json::from_slice(&bytes)) {
+    /// Reads the file. One that an earlier Kith wrote in clear is taken over and removed.
+    pub(crate) fn open(folder: &Folder, key: &MasterKey) -> Result<Self, Error> {
+        let file = SealedFile::new(key, folder.names(), "names");
+        let sealed = file.read().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(file.path(), &error),
+            _ => unreadable(file.path(), &error),
+        })?;
+        let mut pins = match sealed.as_deref().map(|bytes| serde_json::from_slice(bytes)) {
             None => Pins::default(),
             Some(Ok(pins)) => pins,
-            Some(Err(error)) => {
-                return Err(Error::Store {
-                    message: format!(
-                        "{} is damaged ({error}); it keeps names from being taken over: look at it, then move it away",
-                        path.display()
-                    ),
-                });
-            }
+            Some(Err(error)) => return Err(damaged(file.path(), &error)),
         };
-        Ok(Self { path: Some(path), pins })
+        let clear = folder.names_in_clear();
+        if let Some(bytes) = read_small(&clear).map_err(|error| unreadable(&clear, &error))? {
+            let before: Pins = serde_json::from_slice(&bytes).map_err(|error| damaged(&clear, &error))?;
+            pins.add(before);
+            write(&file, &pins)?;
+            fs::remove_file(&clear).map_err(|error| Error::Store {
+                message: format!("{} cannot be removed: {error}", clear.display()),
+            })?;
+        }
+        Ok(Self { file: Some(file), pins })
     }
 
     /// Names in use that are forgotten with the process.
     pub(crate) fn in_memory() -> Self {
-        Self { path: None, pins: Pins::default() }
+        Self { file: None, pins: Pins::default() }
     }
 
     pub(crate) const fn pins(&self) -> &Pins {
@@ -134,15 +144,56 @@ impl PinFile {
         if !self.pins.pin(name, account) {
             return Ok(());
         }
-        let Some(path) = &self.path else { return Ok(()) };
-        let bytes = serde_json::to_vec_pretty(&self.pins)
-            .map_err(|error| Error::Store { message: error.to_string() })?;
-        private::write(path, &bytes).map_err(|error| Error::Store {
-            message: format!("{} cannot be written: {error}", path.display()),
-        })
+        match &self.file {
+            Some(file) => write(file, &self.pins),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write(file: &SealedFile, pins: &Pins) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(pins).map_err(|error| Error::Store { message: error.to_string() })?;
+    file.write(&bytes).map_err(|error| Error::Store {
+        message: format!("{} cannot be written: {error}", file.path().display()),
+    })
+}
+
+fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::Store {
+        message: format!(
+            "{} is damaged ({error}); it keeps names from being taken over: look at it, then move it away",
+            path.display()
+        ),
     }
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
     Error::Store { message: format!("{} cannot be read: {error}", path.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_use_are_sealed_and_those_written_in_clear_are_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        let key = MasterKey::from_bytes([7; 32]);
+        let (ben, eve) = (AccountId([1; 32]), AccountId([2; 32]));
+        fs::write(folder.names_in_clear(), format!(r#"{{"ben":"{ben}","eve":"{eve}"}}"#)).unwrap();
+        let mut names = PinFile::open(&folder, &key).unwrap();
+        assert_eq!((names.pins().get("Ben"), names.pins().get("Eve")), (Some(ben), Some(eve)));
+        assert!(!folder.names_in_clear().exists());
+        names.pin("Benjamin", ben).unwrap();
+        let again = PinFile::open(&folder, &key).unwrap();
+        assert_eq!(again.pins().get("benjamin"), Some(ben));
+        let stored = fs::read(folder.names()).unwrap();
+        assert!(!stored.windows(3).any(|part| part.eq_ignore_ascii_case(b"ben")));
+        // a name that came to mean somebody since goes on to do so
+        fs::write(folder.names_in_clear(), format!(r#"{{"benjamin":"{eve}"}}"#)).unwrap();
+        assert_eq!(PinFile::open(&folder, &key).unwrap().pins().get("benjamin"), Some(ben));
+        let wrong = PinFile::open(&folder, &MasterKey::from_bytes([8; 32])).unwrap_err().to_string();
+        assert!(wrong.contains("names.sealed is damaged"), "{wrong}");
+    }
 }

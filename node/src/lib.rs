@@ -13,6 +13,7 @@ mod host;
 pub mod keys;
 pub mod maintenance;
 mod node;
+mod restored;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 mod runtime;

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::api::RestoredView;
 use crate::keys::EngineKind;
 use crate::node::{Builder, StartError};
+use crate::runtime::Shelf;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +29,11 @@ pub struct CheckView {
     pub problems: Vec<String>,
     /// Their number.
     pub problem_count: u64,
-    /// What opening the store found out of the ordinary.
+    /// What opening the store found out of the ordinary, or what an earlier restore lost and nobody has taken note of.
     pub notice: Option<String>,
+    /// What a restore lost, until the person takes note of it or 30 days are over.
+    #[serde(default)]
+    pub restored: Option<RestoredView>,
 }
 
 /// What moving a store came to.
@@ -78,7 +83,10 @@ pub fn check(builder: &Builder) -> Result<CheckView, MaintenanceError> {
             "the export log is damaged and could not be written anew; is there room on the disk? Nothing is lost yet",
         )
     };
+    let restored = crate::restored::read(&Shelf::new(store.reader()))?;
+    let kept = restored.as_ref().map(|restored| restored.text.clone());
     Ok(CheckView {
+        restored,
         sound: report.is_sound(),
         engine: report.engine.map(|engine| engine.to_string()).unwrap_or_default(),
         rows: report.rows,
@@ -86,7 +94,7 @@ pub fn check(builder: &Builder) -> Result<CheckView, MaintenanceError> {
         log_commits: report.log_commits,
         problems: report.problems.iter().map(ToString::to_string).collect(),
         problem_count: report.problem_count,
-        notice: opened.notice().or_else(|| log.map(ToOwned::to_owned)),
+        notice: opened.notice().or(kept).or_else(|| log.map(ToOwned::to_owned)),
     })
 }
 

@@ -235,7 +235,8 @@ impl Builder {
             host: host.clone(),
         };
         let reads = Reads::open(shelf, presence)?;
-        let handle = Handle::new(reads, self.pins()?, Arc::new(HostClock(host)), Some(running));
+        let handle =
+            Handle::new(reads, self.pins(&store_config.key)?, Arc::new(HostClock(host)), Some(running));
         Ok(Node { handle, options, report, stop, ended })
     }
 
@@ -245,7 +246,9 @@ impl Builder {
     /// [`StartError`] says what is wrong and what to do; another process may use the folder.
     pub fn open(self) -> Result<Handle, StartError> {
         let host = self.host_or_default()?;
-        let (store, report) = host.open_store(self.store_config()?)?;
+        let config = self.store_config()?;
+        let key = config.key.clone();
+        let (store, report) = host.open_store(config)?;
         if let Some(notice) = report.notice() {
             // told once: also to those who asked for something else
             tracing::error!("{notice}");
@@ -254,7 +257,7 @@ impl Builder {
         own.ok_or(StartError::NoAccount)?;
         let shelf = Arc::new(Shelf::new(store.reader()));
         let reads = Reads::open(shelf, Arc::new(Presence::default()))?;
-        Ok(Handle::new(reads, self.pins()?, Arc::new(HostClock(host)), None))
+        Ok(Handle::new(reads, self.pins(&key)?, Arc::new(HostClock(host)), None))
     }
 
     pub(crate) fn host_or_default(&self) -> Result<Arc<dyn Host>, StartError> {
@@ -284,9 +287,9 @@ impl Builder {
         Ok(config)
     }
 
-    fn pins(&self) -> Result<PinFile, api::Error> {
+    fn pins(&self, key: &MasterKey) -> Result<PinFile, api::Error> {
         match &self.folder {
-            Some(folder) => PinFile::open(folder),
+            Some(folder) => PinFile::open(folder, key),
             None => Ok(PinFile::in_memory()),
         }
     }

@@ -154,8 +154,9 @@ async fn contacts_are_renamed_blocked_and_resolved() {
     assert_eq!(a.unblock(bob.account).await.unwrap().state, ContactStatus::Accepted);
     // a name in use outlives a restart
     ann.stop().await;
-    let names = std::fs::read_to_string(ann.folder.path().join("names.json")).unwrap();
-    assert!(names.contains(&bob.account.to_string()), "{names}");
+    let names = std::fs::read(ann.folder.path().join("names.sealed")).unwrap();
+    let id = bob.account.to_string();
+    assert!(!names.windows(8).any(|part| part == &id.as_bytes()[..8]), "names are sealed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,6 +100,8 @@ pub const CLOCK_JUMP: u64 = DAY;
 pub const EVENTS: u64 = 100_000;
 /// and at most this old.
 pub const EVENTS_TTL: u64 = 30 * DAY;
+/// What a restore of the store lost is told for this long, or until the person has taken note.
+pub const RESTORATION_TTL: u64 = 30 * DAY;
 /// Steps kept of one journey.
 pub const STEPS: usize = 16;
 /// Weekly directory keys given to a contact at a time.

@@ -168,6 +168,108 @@ fn a_message_may_come_from_standard_input_and_may_be_empty() {
 }
 
 #[test]
+fn a_line_that_can_be_no_message_stops_with_its_number_after_those_before_it_arrived() {
+    let (ana, ben) = two_friends();
+    let mut input = b"one\ntwo\n".to_vec();
+    input.extend_from_slice(&[b'x'; 16 * 1024 + 1]);
+    input.extend_from_slice(b"\nafter\n");
+    let stopped = ana.kith_with_input(&["send", "Ben", "--lines", "-"], &input).failed(1);
+    let counts = stopped.object();
+    assert_eq!((&counts["sent"], &counts["delivered"]), (&2.into(), &2.into()));
+    assert!(stopped.stderr.contains("line 3 is longer than 16384 bytes"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("lines 1 to 2 were sent and are delivered"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("tail -n +3"), "{}", stopped.stderr);
+    assert_eq!(ben.texts("Ana"), ["one", "two"]);
+    let stopped = ana.kith_with_input(&["send", "Ben", "--lines", "-"], b"\xff\xfe\n").failed(1);
+    assert!(stopped.stderr.contains("line 1 is not UTF-8; nothing was sent"), "{}", stopped.stderr);
+}
+
+#[test]
+fn typing_is_switched_like_receipts() {
+    let mut ana = Person::new("Ana");
+    ana.run();
+    assert_eq!(ana.kith(&["settings", "typing", "off"]).ok().object()["typing"], false);
+    assert_eq!(ana.kith(&["settings"]).ok().object()["typing"], false);
+    assert_eq!(ana.kith(&["settings", "typing", "on"]).ok().object()["typing"], true);
+    ana.kith(&["settings", "typing", "default"]).failed(2);
+    let help = ana.kith(&["settings", "--help"]);
+    assert!(help.stdout.contains("typing") && help.stdout.contains("receipts"), "{}", help.stdout);
+}
+
+#[test]
+fn after_a_kill_stop_says_that_nothing_runs_even_if_the_number_is_another_programs_now() {
+    let mut ana = Person::new("Ana");
+    ana.run();
+    let file = ana.data().join("api.json");
+    ana.kill();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let pid: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for now in [pid["pid"].to_string(), std::process::id().to_string()] {
+        std::fs::write(&file, text.replace(&pid["pid"].to_string(), &now)).unwrap();
+        let answer = ana.kith(&["stop"]).failed(1);
+        assert!(
+            answer.stderr.contains("was killed") && answer.stderr.contains("kith run"),
+            "{}",
+            answer.stderr
+        );
+        ana.kith(&["status"]).ok();
+    }
+    ana.run();
+    ana.stop();
+    let answer = ana.kith(&["stop"]).failed(1);
+    assert!(answer.stderr.contains("nothing to stop"), "{}", answer.stderr);
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_one_is_refused_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let ana = Person::stranger("Ana");
+    std::fs::write(ana.data(), "I am a file").unwrap();
+    for args in [["status"].as_slice(), &["init", "--name", "Ana"], &["run"]] {
+        let answer = ana.kith(args).failed(2);
+        assert!(answer.stderr.contains("names a folder"), "{args:?}: {}", answer.stderr);
+    }
+    std::fs::remove_file(ana.data()).unwrap();
+    // one where anybody could put files of their own
+    std::fs::create_dir(ana.data()).unwrap();
+    let mode = |mode| std::fs::set_permissions(ana.data(), std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    std::fs::write(ana.data().join("theirs"), "").unwrap();
+    let answer = ana.kith(&["init", "--name", "Ana", "--key", "file"]).failed(1);
+    assert!(answer.stderr.contains("others on this machine can write in"), "{}", answer.stderr);
+    assert!(!ana.data().join("key.json").exists());
+    std::fs::remove_file(ana.data().join("theirs")).unwrap();
+    ana.kith(&["init", "--name", "Ana", "--key", "file"]).ok();
+    assert_eq!(ana.data().metadata().unwrap().permissions().mode() & 0o777, 0o700, "an empty one is closed");
+}
+
+#[test]
+fn the_key_behind_a_link_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let ana = Person::new("Ana");
+    let (key, elsewhere) = (ana.data().join("key.json"), ana.data().with_extension("key"));
+    std::fs::rename(&key, &elsewhere).unwrap();
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &key).unwrap();
+    ana.kith(&["profile"]).ok();
+    assert_eq!(elsewhere.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn what_is_no_link_is_refused_as_such() {
+    let ana = Person::new("Ana");
+    let noise: Vec<u8> = (0..2_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let answer = ana.kith_with_input(&["accept", "-"], &noise).failed(2);
+    assert!(answer.stderr.contains("a link begins with KITH:"), "{}", answer.stderr);
+    ana.kith_with_input(&["accept", "-"], b"hello\n").failed(1);
+    for name in ["\u{200b}", "\u{2800}\u{2800}", "\u{206a}"] {
+        let eve = Person::stranger("Eve");
+        let answer = eve.kith(&["init", "--name", name, "--key", "file"]).failed(2);
+        assert!(answer.stderr.contains("visible character"), "{}", answer.stderr);
+    }
+}
+
+#[test]
 fn help_shows_examples_and_version_shows_a_version() {
     let ana = Person::stranger("Ana");
     let help = ana.readable_command(&["--help"]).output().unwrap();

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
-use kith_tests::{PATIENCE, Person};
+use kith_tests::{PATIENCE, Person, wait_until};
 use serde_json::Value;
 
 #[test]
@@ -110,6 +110,30 @@ fn garbage_and_half_requests_leave_the_api_up() {
     assert_eq!(ana.kith(&["status"]).code, Some(0));
     drop(held);
     assert!(ana.node_mut().is_running());
+}
+
+#[test]
+fn five_hundred_sockets_that_say_nothing_neither_stop_an_honest_program_nor_stay() {
+    let mut ana = Person::new("Ana");
+    ana.run();
+    let api = Api::of(&ana);
+    let pid = ana.node().pid();
+    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let before = open();
+    let mut silent: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(&api.host).unwrap()).collect();
+    assert_eq!(ana.kith(&["status"]).code, Some(0));
+    let during = open();
+    assert!(during < before + 100, "{before} file descriptors before, {during} with 500 silent sockets");
+    // the oldest was sent away at once
+    silent[0].set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(silent[0].read(&mut [0; 16]).unwrap_or(0), 0);
+    // and a program that is in stays, however many knock
+    let mut follower = ana.start(&["events", "--after", "0"]);
+    let more: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&api.host).unwrap()).collect();
+    assert_eq!(ana.kith(&["status"]).code, Some(0));
+    assert!(follower.is_running(), "a program that follows the events was cut off");
+    wait_until("all of them are sent away", PATIENCE, || open() < before + 16);
+    drop((silent, more, follower));
 }
 
 struct Api {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kith_protocol::engine::{Answer, Command};
+use kith_protocol::invite::Invite;
 use kith_protocol::{AccountId, ClientId, DeviceId, EntryId, InviteId};
 
 use super::error::{Candidate, Error};
@@ -12,7 +13,7 @@ use super::reads::Reads;
 use super::running::{Clock, Running};
 use super::view::{
     ContactView, ConversationView, Draft, InviteListView, InviteView, JourneyView, MessageView, NodeView,
-    ProfileView, RelayView, SafetyView, SentView, SettingsView, Status, WaitView,
+    ProfileView, RelayView, SafetyView, SentView, SettingsView, Status, Timestamp, WaitView,
 };
 use super::who::{self, Meaning};
 use crate::folder::PinFile;
@@ -102,6 +103,22 @@ impl Handle {
         self.command(Command::SetReadReceipts { account, on }).await.map(drop)
     }
 
+    /// See [`Session::set_typing`](super::Session::set_typing).
+    ///
+    /// # Errors
+    /// [`Error`] says why it was not done.
+    pub async fn set_typing(&self, on: bool) -> Result<(), Error> {
+        self.command(Command::SetTyping(on)).await.map(drop)
+    }
+
+    /// See [`Session::acknowledge_restored`](super::Session::acknowledge_restored).
+    ///
+    /// # Errors
+    /// [`Error`] says why it was not done.
+    pub async fn acknowledge_restored(&self) -> Result<(), Error> {
+        self.command(Command::AcknowledgeRestoration).await.map(drop)
+    }
+
     /// See [`Session::invite`](super::Session::invite).
     ///
     /// # Errors
@@ -137,7 +154,24 @@ impl Handle {
     /// # Errors
     /// [`Error`] says why it was not done.
     pub async fn accept(&self, uri: String) -> Result<ContactView, Error> {
-        match self.command(Command::AcceptInvite { uri }).await? {
+        let expires = Invite::parse(&uri).ok().map(|invite| invite.expires);
+        let accepted = self.command(Command::AcceptInvite { uri }).await;
+        let now = self.clock.wall();
+        if let (Err(Error::Refused { reason, .. }), Some(expires)) = (&accepted, expires)
+            && reason == "invalid"
+            && expires <= now
+        {
+            // a clock that is ahead makes every invite look ended
+            let (expires, now) = (Timestamp::from(expires), Timestamp::from(now));
+            return Err(Error::Refused {
+                reason: reason.clone(),
+                message: format!(
+                    "this invite has expired: it ended at {expires}, and the clock of this machine says {now}. \
+                     If that is wrong, set the clock right; else ask for a new invite"
+                ),
+            });
+        }
+        match accepted? {
             Answer::Accepted { account, .. } => self.reads.contact(account),
             other => Err(unexpected(&other)),
         }

@@ -6,7 +6,7 @@
 mod error;
 mod events;
 mod handle;
-mod library;
+pub(crate) mod library;
 mod reach;
 mod reads;
 mod running;
@@ -24,6 +24,6 @@ pub use session::{Request, Session};
 pub use view::{
     ChangeView, ContactStatus, ContactView, ConversationView, CustodyView, DeviceJourneyView, Direction,
     Draft, EventBodyView, EventView, InviteListView, InviteStatus, InviteView, JourneyView, Kind,
-    MessageView, NodeView, ProfileView, Reach, ReactionView, RelayStatus, RelayView, SafetyView, SentView,
-    SettingsView, Status, StepView, Timestamp, WaitView,
+    MessageView, NodeView, ProfileView, Reach, ReactionView, RelayStatus, RelayView, RestoredView,
+    SafetyView, SentView, SettingsView, Status, StepView, Timestamp, WaitView,
 };

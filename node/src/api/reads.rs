@@ -277,6 +277,7 @@ impl Reads {
             reachability: network.reachability,
             queued: self.queued()?,
             running,
+            restored: crate::restored::read(self.library.as_ref())?,
         })
     }
 

@@ -103,6 +103,8 @@ surface! {
     act SetReceipts => set_receipts(
         #[serde(with = "hex_option", default)] account: Option<AccountId>, on: Option<bool>
     ) -> ();
+    /// Whether contacts are told while we type.
+    act SetTyping => set_typing(on: bool) -> ();
     /// Makes an invite for `uses` people that ends after `ttl` milliseconds.
     act Invite => invite(uses: u32, ttl: u64) -> InviteView;
     /// Our invites, newest first.
@@ -179,6 +181,8 @@ surface! {
     read Status => status() -> NodeView;
     /// Waits at most `timeout` milliseconds (of which one call takes at most 20 s) for a message's status.
     act WaitFor => wait_for(#[serde(with = "hex")] id: EntryId, status: Status, timeout: u64) -> WaitView;
+    /// The person has taken note of what a restore of the store lost.
+    act AcknowledgeRestored => acknowledge_restored() -> ();
     /// Stops the node.
     act Stop => stop() -> ();
 }

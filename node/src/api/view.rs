@@ -4,6 +4,7 @@ mod event;
 mod message;
 mod person;
 mod relay;
+mod restored;
 mod text;
 
 pub use event::{EventBodyView, EventView};
@@ -17,5 +18,6 @@ pub use person::{
     SafetyView, SettingsView,
 };
 pub use relay::{RelayStatus, RelayView};
+pub use restored::RestoredView;
 pub use text::Timestamp;
 pub(crate) use text::{hex, hex_list, hex_option};

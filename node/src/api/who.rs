@@ -56,6 +56,13 @@ impl Pins {
         self.0.get(&fold(name)).and_then(|account| account.parse().ok())
     }
 
+    /// Takes over names that are not known here.
+    pub fn add(&mut self, others: Self) {
+        for (name, account) in others.0 {
+            self.0.entry(name).or_insert(account);
+        }
+    }
+
     /// Remembers that a profile name means an account. True if that was new.
     pub fn pin(&mut self, name: &str, account: AccountId) -> bool {
         let folded = fold(name);

@@ -68,8 +68,8 @@ impl Client {
             .await;
         match connected {
             Ok(rpc) => Ok(Some(Self { rpc: Arc::new(rpc), pid: file.pid })),
-            // the node was killed before it could take the file away
-            Err(_) if !is_alive(file.pid) => Ok(None),
+            // the node was killed before it could take the file away; its number may be another program's by now
+            Err(_) if !is_alive(file.pid) || is_free(folder) => Ok(None),
             Err(error) => Err(remote(format!(
                 "process {} at {} does not answer ({error}); if it is no Kith, delete {}",
                 file.pid,
@@ -135,6 +135,11 @@ fn explain(error: RpcError) -> Error {
         RpcError::RestartNeeded(_) | RpcError::ServiceDisconnect => Error::Stopped,
         error => Error::Remote { message: error.to_string() },
     }
+}
+
+/// Whether no process holds the data folder's store.
+fn is_free(folder: &Folder) -> bool {
+    folder.has_store() && kith_store::DataLock::acquire(&folder.store()).is_ok()
 }
 
 /// Whether a process with this id exists. Where that cannot be told, it may.

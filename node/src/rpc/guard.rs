@@ -1,19 +1,15 @@
 //! Who gets a socket: programs that hold the token, and no web page.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, StatusCode, Version};
-use jsonrpsee::server::{HttpBody, HttpRequest, HttpResponse};
-use tower::{Layer, Service};
+use http::{HeaderMap, Version};
+use jsonrpsee::server::HttpRequest;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
+/// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct GuardLayer(Arc<Rules>);
+pub(super) struct Guard(Arc<Rules>);
 
 struct Rules {
     token: String,
@@ -29,7 +25,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    const fn reason(self) -> &'static str {
+    pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Origin => "web pages may not use this API\n",
             Self::Host => "this API answers to its loopback address only\n",
@@ -38,13 +34,21 @@ impl Refusal {
     }
 }
 
-impl GuardLayer {
+impl Guard {
     pub(super) fn new(token: String, address: SocketAddr) -> Self {
         Self(Arc::new(Rules { token, address }))
     }
 
-    /// The rules, apart from HTTP's own types.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether a request may have a socket.
+    pub(super) fn admit<B>(&self, request: &HttpRequest<B>) -> Result<(), Refusal> {
+        match request.version() {
+            // later versions carry the host elsewhere; the one client there is speaks 1.1
+            Version::HTTP_11 => self.check(request.headers()),
+            _ => Err(Refusal::Host),
+        }
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if headers.contains_key(ORIGIN) {
             return Err(Refusal::Origin);
         }
@@ -70,63 +74,14 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }
 
-impl<S> Layer<S> for GuardLayer {
-    type Service = Guard<S>;
-    fn layer(&self, inner: S) -> Guard<S> {
-        Guard { inner, rules: self.clone() }
-    }
-}
-
-/// Passes on what the rules let through.
-#[derive(Clone)]
-pub(super) struct Guard<S> {
-    inner: S,
-    rules: GuardLayer,
-}
-
-impl<S, B> Service<HttpRequest<B>> for Guard<S>
-where
-    S: Service<HttpRequest<B>, Response = HttpResponse>,
-    S::Error: Into<BoxError> + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = HttpResponse;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, BoxError>> + Send + 'static>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: HttpRequest<B>) -> Self::Future {
-        let checked = match request.version() {
-            // later versions carry the host elsewhere; the one client there is speaks 1.1
-            Version::HTTP_11 => self.rules.check(request.headers()),
-            _ => Err(Refusal::Host),
-        };
-        match checked {
-            Ok(()) => {
-                let answer = self.inner.call(request);
-                Box::pin(async move { answer.await.map_err(Into::into) })
-            }
-            Err(refusal) => {
-                tracing::debug!(?refusal, "API request refused");
-                let mut answer = HttpResponse::new(HttpBody::from(refusal.reason()));
-                *answer.status_mut() = StatusCode::FORBIDDEN;
-                Box::pin(std::future::ready(Ok(answer)))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
 
     use super::*;
 
-    fn guard() -> GuardLayer {
-        GuardLayer::new("secret".to_owned(), "127.0.0.1:4100".parse().unwrap())
+    fn guard() -> Guard {
+        Guard::new("secret".to_owned(), "127.0.0.1:4100".parse().unwrap())
     }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -5,6 +5,7 @@
 //! must name the loopback address as `Host`. [`Client`] reads the file and connects.
 
 mod client;
+mod door;
 mod file;
 mod guard;
 mod server;

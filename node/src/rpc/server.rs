@@ -3,18 +3,23 @@
 use std::io;
 use std::net::SocketAddr;
 
+use futures::future::{BoxFuture, TryFutureExt};
 use jsonrpsee::server::{
-    BatchRequestConfig, PendingSubscriptionSink, Server as RpcServer, ServerConfig, ServerHandle,
-    SubscriptionMessage,
+    BatchRequestConfig, HttpResponse, Methods, PendingSubscriptionSink, Server as RpcServer, ServerConfig,
+    ServerHandle, StopHandle, SubscriptionMessage, TowerService, serve_with_graceful_shutdown, stop_channel,
 };
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::{Extensions, RpcModule};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error as ThisError;
+use tokio::net::{TcpListener, TcpStream};
+use tower::Service as _;
+use tower::layer::util::Identity;
 
+use super::door::{self, Door, Place};
 use super::file::ApiFile;
-use super::guard::GuardLayer;
+use super::guard::Guard;
 use super::{ANSWER_MAX, REQUEST_MAX};
 use crate::api::{Error, Handle, Request};
 use crate::folder::Folder;
@@ -27,6 +32,11 @@ const SUBSCRIPTIONS: u32 = 8;
 const BUFFER: u32 = 256;
 /// Our own errors carry their form as data; this number says so.
 const OWN_ERROR: i32 = -32_001;
+
+/// What answers the requests of one socket.
+type Program = TowerService<Identity, Identity>;
+/// Its answer. With a boxed error in it the compiler could not see that the whole may move between threads.
+type Answer = BoxFuture<'static, io::Result<HttpResponse>>;
 
 /// Why the API is not served.
 #[derive(Debug, ThisError)]
@@ -90,13 +100,25 @@ pub async fn serve(handle: &Handle, folder: &Folder, address: SocketAddr) -> Res
         .set_tcp_no_delay(true)
         .ws_only()
         .build();
-    let guard = tower::ServiceBuilder::new().layer(GuardLayer::new(token.clone(), bound));
-    let server = RpcServer::builder()
-        .set_config(config)
-        .set_http_middleware(guard)
-        .build_from_tcp(listener)
-        .map_err(listen)?;
-    let running = server.start(module(handle));
+    let programs = RpcServer::builder().set_config(config).to_service_builder();
+    let listener = TcpListener::from_std(listener).map_err(listen)?;
+    let (stop, running) = stop_channel();
+    let (methods, guard, door) =
+        (Methods::from(module(handle)), Guard::new(token.clone(), bound), Door::default());
+    let spawner = handle.clone();
+    handle.spawn("kith-api-accept", async move {
+        loop {
+            let socket = tokio::select! {
+                socket = door::accept(&listener) => socket,
+                () = stop.clone().shutdown() => return,
+            };
+            let program = programs.clone().build(methods.clone(), stop.clone());
+            spawner.spawn(
+                "kith-api-program",
+                attend(socket, guard.clone(), door.take_place(), program, stop.clone()),
+            );
+        }
+    });
     let file = ApiFile { address: format!("ws://{bound}"), token, pid: std::process::id() };
     file.write(folder)
         .map_err(|source| ServeError::File { folder: folder.path().display().to_string(), source })?;
@@ -114,6 +136,28 @@ pub async fn serve(handle: &Handle, folder: &Folder, address: SocketAddr) -> Res
         }
     });
     Ok(Server { handle: running, file, folder: folder.clone() })
+}
+
+/// Serves one socket, which must show the token soon.
+async fn attend(socket: TcpStream, guard: Guard, place: Place, program: Program, stop: StopHandle) {
+    let pass = place.pass();
+    let service = tower::service_fn(move |request| -> Answer {
+        match guard.admit(&request) {
+            Ok(()) => {
+                pass.let_in();
+                Box::pin(program.clone().call(request).map_err(io::Error::other))
+            }
+            Err(refusal) => Box::pin(std::future::ready(Ok(door::refuse(&request, refusal.reason())))),
+        }
+    });
+    tokio::select! {
+        served = serve_with_graceful_shutdown(socket, service, stop.shutdown()) => {
+            if let Err(error) = served {
+                tracing::debug!(%error, "a program's connection failed");
+            }
+        }
+        () = place.sent_away(door::TO_SHOW) => tracing::debug!("a socket did not show the token in time"),
+    }
 }
 
 impl Server {

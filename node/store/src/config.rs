@@ -160,6 +160,8 @@ pub struct OpenReport {
     pub lost_commits: u64,
     /// The end of the log may be missing too: what was committed in its last five seconds.
     pub tail_uncertain: bool,
+    /// A part of the export log's snapshot could not be read either, so rows older than its commits are lost.
+    pub rows_lost: bool,
     /// Rows of the damaged engine that could not be read; the log's state of them was taken where it has one.
     pub unreadable_rows: u64,
     /// Bytes of the export log that could not be read.
@@ -189,6 +191,7 @@ impl OpenReport {
             None => "the store was restored from its export log".to_owned(),
         };
         match (self.lost_commits, self.tail_uncertain) {
+            (0, false) if self.rows_lost => {}
             (0, false) => text.push_str("; nothing was lost"),
             (0, true) => text.push_str("; what was written in the last five seconds may be missing"),
             (n, false) => text.push_str(&format!("; {} lost", commits(n))),
@@ -196,6 +199,9 @@ impl OpenReport {
                 "; {} lost, and what was written in the last five seconds may be missing",
                 commits(n)
             )),
+        }
+        if self.rows_lost {
+            text.push_str("; some older rows could not be read anywhere and are lost");
         }
         if let Some(path) = &self.set_aside {
             text.push_str(&format!("; the damaged original is kept in {}", path.display()));

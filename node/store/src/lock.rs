@@ -23,7 +23,10 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The lock file could not be made.
-    #[error("cannot lock {folder}: {source}", folder = folder.display())]
+    #[error(
+        "cannot write in {folder}: {source}; make it a folder that is yours to write in, or use another one with --data",
+        folder = folder.display()
+    )]
     Io {
         /// The folder.
         folder: PathBuf,

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use kith_protocol::record::Reader as _;
+use kith_protocol::record::{Key, Reader as _, Restoration};
 use kith_store::{EngineKind, OpenError, OpenReport, Store, StoreConfig};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -240,6 +240,114 @@ fn damage_in_both_loses_no_more_than_what_lay_there_and_counts_it() {
             path.is_dir() && std::fs::read_dir(path).unwrap().count() > 0
         });
         assert!(kept);
+    }
+}
+
+#[test]
+fn junk_in_sleds_small_files_costs_nothing() {
+    let original = filled(EngineKind::Sled);
+    let mut rng = StdRng::seed_from_u64(5);
+    let conf = std::fs::read(original.engine_folder().join("conf")).unwrap();
+    let noise: Vec<u8> = (0..conf.len()).map(|_| rng.random()).collect();
+    let other_size = String::from_utf8_lossy(&conf).replace("segment_size: ", "segment_size: 1").into_bytes();
+    let other_version = String::from_utf8_lossy(&conf).replace("version: 0.", "version: 7.").into_bytes();
+    let long = vec![0xff; 100_000];
+    for junk in [
+        noise,
+        vec![0; conf.len()],
+        b"junk".to_vec(),
+        long,
+        other_size,
+        other_version,
+        b"a\nb\nc\nd\ne".to_vec(),
+    ] {
+        let place = copy_of(&original);
+        std::fs::write(place.engine_folder().join("conf"), &junk).unwrap();
+        opens_whole(
+            &place,
+            &format!("settings {:?}", String::from_utf8_lossy(&junk).chars().take(40).collect::<String>()),
+        );
+    }
+    for bytes in [16, 512, 4_096, 100_000] {
+        let place = copy_of(&original);
+        let mut log = std::fs::read(place.engine_file()).unwrap();
+        let end = log.len().min(bytes);
+        rng.fill(&mut log[..end]);
+        std::fs::write(place.engine_file(), log).unwrap();
+        opens_whole(&place, &format!("the first {bytes} bytes of the log"));
+    }
+    let place = copy_of(&original);
+    for entry in std::fs::read_dir(place.engine_folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let mut bytes = std::fs::read(&path).unwrap();
+            rng.fill(bytes.as_mut_slice());
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    assert!(opens_whole(&place, "every file is noise"));
+}
+
+#[test]
+fn a_damaged_snapshot_of_the_log_is_not_called_no_loss() {
+    for engine in DISK_ENGINES {
+        let place = filled(engine);
+        // the log is written anew: what is older lies in its snapshot
+        let store = Store::open(StoreConfig { export_min_bytes: 1, ..place.config() }).unwrap().0;
+        for n in MESSAGES + 1..=MESSAGES + 40 {
+            store.commit(message(n)).wait().unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let snapshot = std::fs::read_dir(place.folder.path().join("export"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.is_dir())
+            .expect("a snapshot");
+        let part = std::fs::read_dir(snapshot).unwrap().next().unwrap().unwrap().path();
+        flip(&part, std::fs::metadata(&part).unwrap().len() * 4);
+        std::fs::remove_dir_all(place.engine_folder()).unwrap();
+        let (store, report) = place.open_report();
+        assert!(report.restored && report.rows_lost, "{report:?}");
+        let notice = report.notice().unwrap();
+        assert!(!notice.contains("nothing was lost") && notice.contains("some older rows"), "{notice}");
+        let kept: Restoration = store.row(&Key::Restoration).unwrap().unwrap();
+        assert!(kept.rows_lost && kept.looked_through.is_none(), "{kept:?}");
+    }
+}
+
+#[test]
+fn a_loss_is_kept_in_the_store_and_a_second_one_adds_to_it() {
+    for engine in DISK_ENGINES {
+        let place = filled(engine);
+        let harm = |place: &Place| {
+            let log = log_files(place).pop().unwrap();
+            flip(&log, std::fs::metadata(&log).unwrap().len() * 4);
+            std::fs::remove_dir_all(place.engine_folder()).unwrap();
+        };
+        harm(&place);
+        let (store, report) = place.open_report();
+        assert_eq!(report.lost_commits, 1, "{report:?}");
+        let kept: Restoration = store.row(&Key::Restoration).unwrap().unwrap();
+        assert_eq!((kept.lost_commits, kept.acknowledged), (1, false));
+        assert!(kept.sentence().contains("1 group of changes is lost"), "{}", kept.sentence());
+        for n in 1..=40 {
+            store.commit(message(MESSAGES + n)).wait().unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        // an ordinary start forgets nothing
+        let (store, report) = place.open_report();
+        assert!(!report.restored);
+        assert_eq!(store.row::<Restoration>(&Key::Restoration).unwrap().unwrap().lost_commits, 1);
+        store.close().unwrap();
+        drop(store);
+        harm(&place);
+        let (store, report) = place.open_report();
+        assert!(report.restored, "{report:?}");
+        let kept: Restoration = store.row(&Key::Restoration).unwrap().unwrap();
+        assert_eq!(kept.lost_commits, 1 + report.lost_commits, "{kept:?}");
+        assert!(store.check().unwrap().is_sound());
     }
 }
 

@@ -95,6 +95,8 @@ pub enum Command {
         /// On, off, or back to the general setting.
         on: Option<bool>,
     },
+    /// Whether contacts are told while the person types.
+    SetTyping(bool),
     /// Change one's name or line.
     SetProfile {
         /// New name.
@@ -113,6 +115,8 @@ pub enum Command {
     },
     /// Give a relay up. It is still emptied for a week.
     RemoveRelay(DeviceId),
+    /// The person has taken note of what a restore of the store lost.
+    AcknowledgeRestoration,
 }
 
 /// A granted wish.

@@ -303,6 +303,13 @@ impl Engine {
         Ok(Answer::Done)
     }
 
+    pub(super) fn set_typing(&mut self, on: bool) -> Result<Answer, CommandError> {
+        self.core.settings.typing = on;
+        let settings = self.core.settings.clone();
+        self.core.put(settings);
+        Ok(Answer::Done)
+    }
+
     pub(super) fn set_profile(
         &mut self,
         name: Option<String>,

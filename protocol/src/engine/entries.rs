@@ -69,7 +69,8 @@ impl Engine {
         if visible {
             conversation.last_order = conversation.last_order.max(new.order);
             conversation.last_activity = self.core.now.wall;
-            if !own {
+            // one that was here before it was lost has been counted
+            if !own && !self.was_lost(&stream.id, new.number) {
                 conversation.unread = conversation.unread.saturating_add(1);
             }
         }

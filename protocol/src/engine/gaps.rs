@@ -40,7 +40,7 @@ impl Engine {
     pub(super) fn watch_gap(&mut self, stream: &Stream) {
         let held_end = stream.beyond.last().map_or(stream.gapless, |(first, count)| first + count - 1);
         let known = self.gaps.get(&stream.id).map_or(0, |gap| gap.known_end);
-        if held_end.max(known) <= stream.gapless {
+        if held_end.max(known) <= stream.gapless && !self.lost_numbers.contains_key(&stream.id) {
             self.gaps.remove(&stream.id);
             self.core.timers.cancel(Timer::Gap(stream.id));
             return;
@@ -85,7 +85,14 @@ impl Engine {
         Ok(())
     }
 
-    fn expect(&mut self, stream: StreamId, conversation: ConversationId, from: DeviceId, end: u64) {
+    /// Watches over a stream that is known to go further than what is here, and asks this device for the rest.
+    pub(super) fn expect(
+        &mut self,
+        stream: StreamId,
+        conversation: ConversationId,
+        from: DeviceId,
+        end: u64,
+    ) {
         let Some(gap) = self.gap(stream, from) else { return };
         gap.known_end = gap.known_end.max(end);
         gap.from = Some(from);
@@ -112,13 +119,15 @@ impl Engine {
             forked: false,
             closed: false,
         };
-        let lacking = missing(stream.as_ref().unwrap_or(&empty), gap.known_end.saturating_add(1));
+        let (known_end, asked) = (gap.known_end, gap.asked);
+        let mut lacking = missing(stream.as_ref().unwrap_or(&empty), known_end.saturating_add(1));
+        lacking.extend(self.still_lost(&id)?);
+        lacking.sort_unstable();
         let ranges = first_of(&lacking, limits::REQUESTED as u64);
         if ranges.is_empty() {
             self.gaps.remove(&id);
             return Ok(());
         }
-        let asked = gap.asked;
         // while what is missing is on its way anyway, or nobody can be asked, only wait
         let linked = self.links.contains_key(&from);
         let can_ask = (linked || self.has_relays(&from)?) && !self.is_backed_up(&from)?;
@@ -252,6 +261,7 @@ impl Engine {
         }
         for (first, count) in first_of(ranges, limits::IN_FLIGHT as u64) {
             self.fill(&mut row, first, first.saturating_add(count));
+            self.lost_are_void(stream, first, count);
         }
         self.settle_head(&mut row)?;
         self.owe_receipt(&row)?;
@@ -396,6 +406,15 @@ impl Engine {
         if self.rolled_back_at.is_some() {
             return Ok(());
         }
+        self.renew_everything()?;
+        let text = "This device holds an older state than before: it was restored from a copy, or a copy of it is \
+                    running. New sessions are started, and messages written since the copy are asked for.";
+        self.core.notice("rolled-back", text.into(), About::default());
+        Ok(())
+    }
+
+    /// New streams and new sessions with everybody.
+    pub(super) fn renew_everything(&mut self) -> Result<(), Fault> {
         self.rolled_back_at = Some(self.core.now.wall);
         let conversations: Vec<Conversation> = self.core.range(&KeyRange::Conversations, limits::CONTACTS)?;
         for conversation in conversations {
@@ -409,9 +428,6 @@ impl Engine {
                 self.break_sessions(contact)?;
             }
         }
-        let text = "This device holds an older state than before: it was restored from a copy, or a copy of it is \
-                    running. New sessions are started, and messages written since the copy are asked for.";
-        self.core.notice("rolled-back", text.into(), About::default());
         Ok(())
     }
 }

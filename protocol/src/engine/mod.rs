@@ -38,6 +38,7 @@ mod own_relays;
 mod prekeys;
 mod receipts;
 mod relayed;
+mod restored;
 mod sessions;
 mod stations;
 mod sweep;
@@ -110,6 +111,8 @@ pub struct Engine {
     reach: BTreeMap<DeviceId, discovery::Reach>,
     directory: discovery::Directory,
     gaps: gaps::Gaps,
+    /// What a restore of the store lost and is asked for again.
+    lost_numbers: restored::LostNumbers,
     sweep: sweep::Sweep,
     /// Queues being ended: up to which place, and why.
     dropping: BTreeMap<DeviceId, (u64, &'static str)>,
@@ -167,6 +170,7 @@ impl Engine {
             reach: BTreeMap::new(),
             directory: discovery::Directory::default(),
             gaps: BTreeMap::new(),
+            lost_numbers: BTreeMap::new(),
             sweep: sweep::Sweep::default(),
             dropping: BTreeMap::new(),
             senseless: BTreeSet::new(),
@@ -199,6 +203,7 @@ impl Engine {
 
     /// Picks up what a stop interrupted.
     fn resume(&mut self) -> Result<(), Fault> {
+        self.look_after_restore()?;
         self.resume_dropping()?;
         self.open_stations()?;
         self.resume_carrying()?;
@@ -330,6 +335,7 @@ impl Engine {
         self.prune_prekeys()?;
         self.prune_invites()?;
         self.core.prune_events()?;
+        self.forget_restoration()?;
         self.renew_list()?;
         self.prune_copies()?;
         self.tend_relays()?;
@@ -356,9 +362,11 @@ impl Engine {
             Command::RemoveContact(account) => self.remove(account),
             Command::VerifyContact { account, verified } => self.verify_contact(account, verified),
             Command::SetReadReceipts { account, on } => self.set_read_receipts(account, on),
+            Command::SetTyping(on) => self.set_typing(on),
             Command::SetProfile { name, about } => self.set_profile(name, about),
             Command::AddRelay { relay, address, token } => self.add_relay(relay, address, token),
             Command::RemoveRelay(relay) => self.remove_relay(relay),
+            Command::AcknowledgeRestoration => self.acknowledge_restoration(),
         }
     }
 

@@ -59,8 +59,9 @@ pub fn check_line(line: &str) -> Result<(), NameError> {
 fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || matches!(c, '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
-            | '\u{180B}'..='\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2065}' | '\u{2800}' | '\u{3164}'
-            | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{E0000}'..='\u{E0FFF}')
+            | '\u{180B}'..='\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
+            | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 #[cfg(test)]
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_name_nobody_can_see_or_that_turns_the_line_is_refused() {
-        for name in ["", "   ", "\u{200B}\u{200D}", "\u{3164}"] {
+        for name in ["", "   ", "\u{200B}\u{200D}", "\u{3164}", "\u{206A}", "\u{FFF9}\u{2800}"] {
             assert_eq!(check_name(name), Err(NameError::Empty), "{name:?}");
         }
         for name in ["a\nb", "a\u{202E}b", "a\u{2066}b", "\u{7}a", "a\u{2028}b"] {

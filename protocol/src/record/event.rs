@@ -69,7 +69,7 @@ pub enum EventBody {
         device: Option<DeviceId>,
         /// Which message it concerns.
         entry: Option<EntryId>,
-        /// A stable word for programs: `repair`, `rolled-back`, `new-device`, `expired`, `rejected`, `fork`, `unreadable`, `refused`, `invite-refused`.
+        /// A stable word for programs: `repair`, `rolled-back`, `new-device`, `expired`, `rejected`, `fork`, `unreadable`, `refused`, `invite-refused`, `restored`.
         code: String,
         /// One sentence for people.
         text: String,

@@ -10,6 +10,7 @@ mod event;
 mod own;
 mod reader;
 mod relay;
+mod restoration;
 mod session;
 mod weight;
 
@@ -31,6 +32,7 @@ pub use relay::{
     Canary, Carriage, Custodian, Grant, GrantOf, GrantState, MailboxFigures, OneTimeKey, Relay, RelayFigures,
     RelayState, SessionCopy,
 };
+pub use restoration::{Lost, Restoration};
 pub use session::{Prekey, Replay, Seen, Session};
 
 use crate::id::{
@@ -99,6 +101,8 @@ pub enum Key {
     SessionCopy(DeviceId, SessionId, u64),
     /// [`Carriage`]: what relays said of one job.
     Carriage(DeviceId, u64),
+    /// [`Restoration`]: one row.
+    Restoration,
 }
 
 /// Rows read together, in key order where the last part is a number, otherwise in no promised order.
@@ -223,6 +227,7 @@ rows!(
     OneTimeKey,
     SessionCopy,
     Carriage,
+    Restoration,
 );
 
 /// A kind of row, for typed reads.

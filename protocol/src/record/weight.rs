@@ -62,6 +62,10 @@ impl Row {
                 let receipt = relay.canary.as_ref().and_then(|canary| canary.receipt.as_ref());
                 relay.address.as_bytes().len() + relay.token.len() + receipt.map_or(0, bytes::Bytes::len)
             }
+            Self::Restoration(row) => {
+                let ranges: usize = row.lost.iter().map(|lost| ITEM + lost.ranges.len() * 16).sum();
+                row.reason.len() + row.set_aside.len() + ranges
+            }
             Self::Event(_)
             | Self::Settings(_)
             | Self::Clock(_)

@@ -7,6 +7,7 @@ use kith_protocol::{AccountId, DeviceId, InviteId};
 use serde::{Deserialize, Serialize};
 
 use super::relay::RelayView;
+use super::restored::RestoredView;
 use super::text::{Timestamp, hex};
 
 /// Where a contact stands.
@@ -224,6 +225,9 @@ pub struct NodeView {
     pub queued: u64,
     /// A node runs. False when the data folder was only read.
     pub running: bool,
+    /// What a restore of the damaged store lost, until the person takes note of it or 30 days are over.
+    #[serde(default)]
+    pub restored: Option<RestoredView>,
 }
 
 /// The safety number with a contact.

@@ -33,6 +33,9 @@ pub(crate) struct App {
 pub(crate) fn folder(global: &Global) -> anyhow::Result<Folder> {
     match &global.data {
         Some(path) if path.as_os_str().is_empty() => Err(usage("--data needs the name of a folder")),
+        Some(path) if path.exists() && !path.is_dir() => {
+            Err(usage(format!("--data names a folder, and {} is none; give another one", path.display())))
+        }
         Some(path) => Ok(Folder::new(path)),
         None => Folder::default_path().map(Folder::new).ok_or_else(|| {
             usage("neither XDG_DATA_HOME nor HOME says where your data belongs; use --data DIR")
@@ -58,9 +61,10 @@ impl App {
     /// Log lines go to standard error, as much as was asked for.
     pub(crate) fn start_log(&self, to_people: bool) {
         let level = match (self.verbose, to_people) {
-            (0, false) => "error",
+            // what an engine says of its own damage, the store says better
+            (0, false) => "error,sled=off",
             // libraries warn of what is ordinary for a person with no network
-            (0, true) => "error,kith_node=warn,kith_network=warn,kith_store=warn,kith_protocol=warn",
+            (0, true) => "error,sled=off,kith_node=warn,kith_network=warn,kith_store=warn,kith_protocol=warn",
             (1, _) => "warn,kith_node=info,kith_network=info,kith_store=info,kith_protocol=info",
             (2, _) => "info,kith_node=debug,kith_network=debug,kith_store=debug,kith_protocol=debug",
             _ => "debug,kith_node=trace,kith_network=trace,kith_store=trace,kith_protocol=trace",

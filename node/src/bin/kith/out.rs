@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::terminal;
-use crate::text::turns_direction;
+use crate::text::{turns_direction, width};
 
 /// How a piece of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,11 @@ impl Out {
         Ok(stdout.flush()?)
     }
 
+    /// A line for people, broken at spaces where a terminal is narrower; what goes on is set in by `hang` columns.
+    pub(crate) fn fold(&self, line: &str, hang: usize) -> String {
+        if self.terminal { folded(line, self.columns, hang) } else { line.to_owned() }
+    }
+
     /// One JSON object on a line of its own.
     pub(crate) fn json<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
         self.line(inert(&serde_json::to_string(value)?))
@@ -84,6 +89,7 @@ impl Out {
     pub(crate) fn note(&self, text: impl Display) {
         if !self.json {
             let text = text.to_string();
+            let text = text.split('\n').map(|line| self.fold(line, 2)).collect::<Vec<_>>().join("\n");
             let text = if self.colour { self.paint(Style::Dim, &text) } else { text };
             eprintln!("{text}");
         }
@@ -105,6 +111,36 @@ impl Out {
     }
 }
 
+/// Breaks a line at spaces. Words that are wider than all there is stay whole: they may be there to be copied.
+fn folded(line: &str, columns: usize, hang: usize) -> String {
+    let hang = hang.min(columns / 3);
+    let mut text = String::with_capacity(line.len() + 16);
+    let mut used = 0;
+    for word in line.split_inclusive(' ') {
+        let bare = visible(word.trim_end_matches(' '));
+        if used > hang && bare > 0 && used + bare > columns {
+            text.truncate(text.trim_end_matches(' ').len());
+            text.push('\n');
+            text.push_str(&" ".repeat(hang));
+            used = hang;
+        }
+        text.push_str(word);
+        used += bare + word.len() - word.trim_end_matches(' ').len();
+    }
+    text
+}
+
+/// Columns of a text that may hold colours.
+fn visible(text: &str) -> usize {
+    let mut columns = width(text);
+    for code in text.split('\u{1b}').skip(1) {
+        let code = code.split_inclusive('m').next().unwrap_or_default();
+        // the escape itself counts as one column where it counts at all
+        columns = columns.saturating_sub(width(code) + width("\u{1b}"));
+    }
+    columns
+}
+
 /// JSON that a terminal shows as it is: controls that JSON allows in a text, and marks that turn the writing direction,
 /// become escapes. Outside of texts there are none.
 fn inert(json: &str) -> String {
@@ -121,7 +157,19 @@ fn inert(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{inert, turns_direction};
+    use super::{folded, inert, turns_direction, visible};
+
+    #[test]
+    fn a_line_is_broken_at_spaces_and_set_in_and_colours_take_no_room() {
+        assert_eq!(folded("ok      store   sound and well", 20, 8), "ok      store\n      sound and well");
+        assert_eq!(folded("short", 40, 8), "short");
+        let long = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWQw7vDCvSJDb6sTEk22mQA8T2dK9XAGJFYCbGvrAJgXo8";
+        assert_eq!(folded(&format!("  {long}"), 40, 4), format!("  {long}"), "to be copied");
+        assert_eq!(visible("\u{1b}[33mlook\u{1b}[0m here"), 9);
+        let painted = "\u{1b}[32mcan be used\u{1b}[0m, 1 of 1 left, made today";
+        assert_eq!(folded(painted, 29, 2), "\u{1b}[32mcan be used\u{1b}[0m, 1 of 1 left,\n  made today");
+        assert!(folded(&"word ".repeat(30), 40, 6).lines().all(|line| visible(line) <= 40));
+    }
 
     #[test]
     fn json_on_a_terminal_moves_nothing_and_reads_the_same() {

@@ -369,6 +369,9 @@ pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
             when::plural(node.peers as u64, "node"),
         ));
     }
+    if let Some(restored) = &node.restored {
+        lines.push(out.paint(Style::Warn, &clean_line(&restored.text)));
+    }
     if node.queued > 0 {
         let deliveries = if node.queued == 1 { "delivery" } else { "deliveries" };
         lines.push(format!("{} {deliveries} not yet confirmed (messages, edits and the like)", node.queued));

@@ -103,6 +103,7 @@ fn every_range_starts_its_own_keys_and_no_others() {
         Key::OneTimeKey([1; 32]),
         Key::SessionCopy(device, kith_protocol::SessionId([1; 16]), 1),
         Key::Carriage(device, 1),
+        Key::Restoration,
     ];
     let ranges = [
         KeyRange::Contacts,

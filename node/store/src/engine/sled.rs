@@ -61,6 +61,8 @@ impl SledEngine {
                     }
                     std::thread::sleep(Duration::from_millis(50));
                 }
+                // its settings file differs from what is asked for, which is always the same
+                Err(sled::Error::Unsupported(detail)) => return Err(damaged(detail)),
                 Err(error) => return Err(failed(error)),
             }
         };
@@ -160,14 +162,16 @@ impl Engine for SledEngine {
 }
 
 /// Copies a damaged sled folder without the files that can be made again (a damaged snapshot alone stops sled from
-/// opening), so that the copy may open where the original does not.
+/// opening, and so do damaged settings, which are always the same), so that the copy may open where the original does
+/// not.
 pub(crate) fn copy_without_snapshots(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        if entry.file_type()?.is_file() && !text.starts_with("snap.") && !text.ends_with(".generating") {
+        let made_again = text.starts_with("snap.") || text.ends_with(".generating") || text == "conf";
+        if entry.file_type()?.is_file() && !made_again {
             std::fs::copy(entry.path(), to.join(&name))?;
         }
     }

@@ -310,6 +310,10 @@ fn tighten(file: &std::fs::File, path: &Path) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
+        // what a link leads to is somebody else's to decide about
+        if !path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            return;
+        }
         let open = file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
         if open && file.set_permissions(std::fs::Permissions::from_mode(0o600)).is_ok() {
             tracing::warn!(path = %path.display(), "others could read this file; now they cannot");

@@ -117,12 +117,17 @@ pub(crate) fn remove_drafts(store: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Where [`set_aside`] would put a folder.
+pub(crate) fn aside(store: &Path) -> Result<PathBuf, OpenError> {
+    Ok(store.join(format!("damaged-{}", next_number(store)?)))
+}
+
 /// Moves a folder out of the way under a name that nothing touches again.
 pub(crate) fn set_aside(store: &Path, folder: &Path) -> Result<Option<PathBuf>, OpenError> {
     if !folder.exists() {
         return Ok(None);
     }
-    let target = store.join(format!("damaged-{}", next_number(store)?));
+    let target = aside(store)?;
     std::fs::rename(folder, &target).map_err(OpenError::io("cannot set aside", folder))?;
     disk::sync_folder(store).map_err(OpenError::io("cannot sync", store))?;
     Ok(Some(target))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kith_protocol::record::Change;
+use kith_protocol::record::{Change, Key, Record as _, Restoration};
 
 use super::current::{self, Current, folder_name};
 use super::{Ready, row_error};
@@ -108,9 +108,24 @@ pub(super) fn restore(
         return Err(OpenError::Damaged { reason, folder });
     }
 
+    report.reason = Some(reason);
+    report.replayed = log.before.commits.saturating_add(log.after.commits);
+    report.unreadable_rows = unreadable;
+    report.damaged_log_bytes =
+        log.before.damaged_bytes.max(log.after.damaged_bytes).saturating_add(log.snapshot_damage);
+    // what the engine itself had up to its own commit, it gave; unless it was damaged there too
+    let covered = known.is_some() && unreadable == 0;
+    report.lost_commits = log.after.missing.saturating_add(if covered { 0 } else { log.before.missing });
+    report.tail_uncertain = known.is_none() && !log.after.closed;
+    report.rows_lost = !covered && log.snapshot_damage > 0;
+
     rebuild.meta.commit = log_last.max(known.unwrap_or(0));
     let mut staging = Staging::new(rebuild.engine.as_ref(), codec, rebuild.meta);
     staging.state_schema().map_err(row_error)?;
+    let aside = current.folder(path).exists().then(|| current::aside(path)).transpose()?;
+    // with the restored rows: the loss is not forgotten when this process ends before it was told
+    let row = restoration(rebuild.engine.as_ref(), codec, report, aside.as_deref());
+    staging.put(&row.into()).map_err(row_error)?;
     let (batch, meta) = staging.finish().map_err(row_error)?;
     rebuild.engine.write(&batch, &[], Durability::Durable)?;
     drop((rebuild, old));
@@ -124,15 +139,6 @@ pub(super) fn restore(
         .map_err(io)?;
     report.set_aside = current::set_aside(path, &current.folder(path))?;
     report.restored = true;
-    report.reason = Some(reason);
-    report.replayed = log.before.commits.saturating_add(log.after.commits);
-    report.unreadable_rows = unreadable;
-    report.damaged_log_bytes =
-        log.before.damaged_bytes.max(log.after.damaged_bytes).saturating_add(log.snapshot_damage);
-    // what the engine itself had up to its own commit, it gave; unless it was damaged there too
-    let covered = known.is_some() && unreadable == 0;
-    report.lost_commits = log.after.missing.saturating_add(if covered { 0 } else { log.before.missing });
-    report.tail_uncertain = known.is_none() && !log.after.closed;
     let log_incomplete = report.damaged_log_bytes > 0
         || log.before.missing > 0
         || log.after.missing > 0
@@ -140,6 +146,24 @@ pub(super) fn restore(
     let engine = engine::open(fresh.engine, &fresh.folder(path), config.cache_bytes)?;
     let keep_in = path.join(format!("damaged-{}", current::next_number(path)?)).join(log::FOLDER);
     Ok(Ready { engine, meta, log_incomplete, log_torn: false, keep_in: Some(keep_in) })
+}
+
+/// What the person is told until they have taken note, added to what they were told before.
+fn restoration(engine: &dyn Engine, codec: &Codec, report: &OpenReport, aside: Option<&Path>) -> Restoration {
+    let key = codec.key(&Key::Restoration);
+    let before = engine.get(&key).ok().flatten().and_then(|value| {
+        let row = codec.open_row(&key, &value, |chunk| engine.get(chunk)).ok()?;
+        Restoration::from_row(row)
+    });
+    let before = before.filter(|before| !before.acknowledged).unwrap_or_default();
+    Restoration {
+        reason: report.reason.clone().unwrap_or_default(),
+        lost_commits: before.lost_commits.saturating_add(report.lost_commits),
+        tail_uncertain: before.tail_uncertain || report.tail_uncertain,
+        rows_lost: before.rows_lost || report.rows_lost,
+        set_aside: aside.map(|path| path.display().to_string()).unwrap_or_default(),
+        ..Restoration::default()
+    }
 }
 
 fn remove(folder: &Path) -> Result<(), OpenError> {

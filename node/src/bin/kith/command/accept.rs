@@ -4,14 +4,14 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::bail;
-use kith_node::api::{ContactStatus, ContactView, EventBodyView, EventStream, Session};
+use kith_node::api::{ContactStatus, ContactView, EventBodyView, EventStream, Session, Timestamp};
 use kith_node::protocol::invite::Invite;
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::failure::usage;
 use crate::text::clean_line;
-use crate::when::parse_duration;
+use crate::when::{self, parse_duration};
 
 /// Longest input that can hold an invite with some white space around it.
 const INPUT: u64 = 64 * 1024;
@@ -42,11 +42,24 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
     }
     let own = access.is_own();
     access.close().await;
-    let relays = Invite::parse(uri.trim()).map_or(0, |invite| invite.relays.len());
-    report(app, &contact, own, relays)
+    report(app, &contact, own, Invite::parse(uri.trim()).ok().as_ref())
 }
 
-fn report(app: &App, contact: &ContactView, own: bool, relays: usize) -> anyhow::Result<()> {
+/// What may be the matter when an invite has ended for them, and by the clock here has not.
+fn clocks(invite: Option<&Invite>) -> String {
+    let now = when::now();
+    match invite.map(|invite| Timestamp(invite.expires.0)) {
+        Some(expires) if expires.0 > now.0 => format!(
+            " (by the clock of this machine, which says {}, it can be used until {}: one of the two clocks may be wrong)",
+            when::date(now),
+            when::date(expires)
+        ),
+        _ => String::new(),
+    }
+}
+
+fn report(app: &App, contact: &ContactView, own: bool, invite: Option<&Invite>) -> anyhow::Result<()> {
+    let relays = invite.map_or(0, |invite| invite.relays.len());
     let name = clean_line(&contact.name);
     app.out.either(contact, || match contact.state {
         ContactStatus::Accepted => {
@@ -66,7 +79,8 @@ fn report(app: &App, contact: &ContactView, own: bool, relays: usize) -> anyhow:
     match contact.state {
         ContactStatus::Refused => {
             let why = contact.refused.as_deref().unwrap_or("they gave no reason");
-            bail!("{name} did not let you in: {why}; ask for a new invite")
+            let clocks = if why.contains("expired") { clocks(invite) } else { String::new() };
+            bail!("{name} did not let you in: {why}{clocks}; ask for a new invite")
         }
         ContactStatus::Expired => bail!("the invite of {name} has ended; ask for a new one"),
         ContactStatus::Waiting if own => {
@@ -125,8 +139,11 @@ async fn wait(
 }
 
 fn read_input() -> anyhow::Result<String> {
-    let mut text = String::new();
-    std::io::stdin().lock().take(INPUT).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(INPUT).read_to_end(&mut bytes)?;
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Err(usage("what is on standard input is no text; a link begins with KITH:"));
+    };
     if text.trim().is_empty() {
         return Err(usage("there was no link on standard input"));
     }

@@ -25,7 +25,7 @@ pub(crate) async fn perform(app: &App) -> anyhow::Result<()> {
         findings.push(Finding { check: "node".to_owned(), level: Level::Warning, text });
     }
     for finding in &findings {
-        app.out.either(finding, || line(app, finding))?;
+        app.out.either(finding, || app.out.fold(&line(app, finding), 23))?;
     }
     let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count() as u64;
     if problems > 0 {

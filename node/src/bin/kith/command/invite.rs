@@ -143,7 +143,7 @@ async fn list(app: &App) -> anyhow::Result<()> {
         app.out.note("No links yet; `kith invite` makes one.");
     }
     for invite in &invites {
-        app.out.either(invite, || row(&app.out, invite))?;
+        app.out.either(invite, || app.out.fold(&row(&app.out, invite), 4))?;
     }
     Ok(())
 }

@@ -67,16 +67,28 @@ pub(crate) async fn perform(
         format!("{}, {delivered} {}.", plural(sent, "line"), wanted.as_str())
     })?;
     done?;
-    if let Some(fault) = sender.splitter.fault {
-        bail!(
-            "{fault}; {} before it",
-            if sent == 0 { "nothing was sent".to_owned() } else { format!("sent were the {sent}") }
-        );
+    if let Some(fault) = &sender.splitter.fault {
+        bail!(after_fault(fault, sender.splitter.bad_line(), sent, delivered, wanted));
     }
     if sender.failed > 0 {
         bail!("{} did not arrive; `kith history` shows which", plural(sender.failed, "line"));
     }
     Ok(())
+}
+
+/// What became of the lines before one that can be no message, and how to go on.
+fn after_fault(fault: &str, line: u64, sent: u64, done: u64, wanted: Status) -> String {
+    let before = match sent {
+        0 => "nothing was sent".to_owned(),
+        1 if done == 1 => format!("line 1 was sent and is {}", wanted.as_str()),
+        1 => format!("line 1 was sent, and is not {} yet", wanted.as_str()),
+        _ if done == sent => format!("lines 1 to {sent} were sent and are {}", wanted.as_str()),
+        _ => format!("lines 1 to {sent} were sent, of which {done} are {}", wanted.as_str()),
+    };
+    format!(
+        "{fault}; {before}. Nothing from line {line} on was sent: correct that line, then go on with \
+         `tail -n +{line} FILE | kith send WHO --lines -`"
+    )
 }
 
 struct Sender {
@@ -149,8 +161,8 @@ impl Sender {
                 looking = true;
             }
             let submitted = self.ended && !submitting && self.splitter.ready.is_empty();
-            // after a fault nobody waits for what went before it: it is on disk there
-            if submitted && (!looking || self.splitter.fault.is_some()) {
+            // what went before a line that can be no message is waited for like all else
+            if submitted && !looking {
                 return Ok(());
             }
             let room = !self.ended && self.splitter.ready.len() < WINDOW;
@@ -280,6 +292,11 @@ struct Splitter {
 }
 
 impl Splitter {
+    /// The number of the line that can be no message, once there is one.
+    const fn bad_line(&self) -> u64 {
+        self.number
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
@@ -287,10 +304,13 @@ impl Splitter {
                 return;
             }
             self.part.extend_from_slice(piece);
-            if self.part.len() > limits::TEXT {
+            // its end may be two bytes, of which one is still to be taken off
+            let carriage_return = usize::from(self.part.last() == Some(&b'\r'));
+            if self.part.len() - carriage_return > limits::TEXT {
+                self.number += 1;
                 self.fault = Some(format!(
                     "line {} is longer than {} bytes, which is what a message holds",
-                    self.number + 1,
+                    self.number,
                     limits::TEXT
                 ));
             } else if pieces.peek().is_some() {
@@ -357,6 +377,18 @@ mod tests {
         let (lines, fault) = split(&[b"a\nb\n", longest.as_bytes(), b"x\nnever\n"]);
         assert_eq!(lines, ["a", "b"]);
         assert!(fault.unwrap().starts_with("line 3 is longer than 16384 bytes"));
+        // as other systems end their lines
+        assert_eq!(split(&[longest.as_bytes(), b"\r", b"\n"]), (vec![longest.clone()], None));
+        assert!(split(&[longest.as_bytes(), b"\r", b"\r\n"]).1.is_some());
+    }
+
+    #[test]
+    fn after_a_bad_line_people_are_told_what_was_sent_and_how_to_go_on() {
+        let told = after_fault("line 3 is not UTF-8", 3, 2, 2, Status::Delivered);
+        assert!(told.contains("lines 1 to 2 were sent and are delivered"), "{told}");
+        assert!(told.contains("tail -n +3 FILE"), "{told}");
+        assert!(after_fault("x", 1, 0, 0, Status::Read).contains("nothing was sent"));
+        assert!(after_fault("x", 4, 3, 1, Status::Delivered).contains("of which 1 are delivered"));
     }
 
     #[test]

@@ -65,7 +65,10 @@ async fn list(app: &App) -> anyhow::Result<()> {
         app.out.note(NONE);
     }
     for relay in &relays {
-        app.out.either(relay, || lines(&app.out, relay).join("\n"))?;
+        app.out.either(relay, || {
+            let folded = lines(&app.out, relay).into_iter().map(|line| app.out.fold(&line, 4));
+            folded.collect::<Vec<_>>().join("\n")
+        })?;
     }
     Ok(())
 }
@@ -78,7 +81,7 @@ pub(crate) const NONE: &str = "No relay yet: what is sent to you waits on the se
 pub(crate) fn lines(out: &Out, relay: &RelayView) -> Vec<String> {
     let state = match (relay.state, relay.connected) {
         (RelayStatus::Open, true) => out.paint(Style::Good, "connected"),
-        (RelayStatus::Open, false) => out.paint(Style::Warn, "not connected"),
+        (RelayStatus::Open, false) => out.paint(Style::Warn, "not connected now"),
         (RelayStatus::New, _) => "not reached yet".to_owned(),
         (RelayStatus::Refused, _) => {
             let reason = relay.reason.as_deref().unwrap_or("it does not open a mailbox for you");
@@ -92,7 +95,12 @@ pub(crate) fn lines(out: &Out, relay: &RelayView) -> Vec<String> {
     }
     let mut facts = Vec::new();
     if let Some(uptime) = relay.uptime_permille {
-        facts.push(format!("up {}.{} % of the time", uptime / 10, uptime % 10));
+        let (whole, tenth) = (uptime / 10, uptime % 10);
+        // not to be read as if it were up now
+        facts.push(match relay.connected {
+            true => format!("up {whole}.{tenth} % of the time"),
+            false => format!("was up {whole}.{tenth} % of the time"),
+        });
     }
     if relay.latency_ms > 0 {
         facts.push(format!("signs in {} ms", relay.latency_ms));
@@ -106,7 +114,11 @@ pub(crate) fn lines(out: &Out, relay: &RelayView) -> Vec<String> {
         facts.push("not measured yet: test envelopes go there about once an hour".to_owned());
     }
     if relay.items > 0 {
-        facts.push(format!("holds {} for you", when::plural(relay.items, "envelope")));
+        let envelopes = when::plural(relay.items, "envelope");
+        facts.push(match relay.connected {
+            true => format!("holds {envelopes} for you"),
+            false => format!("held {envelopes} for you when it was last asked"),
+        });
     }
     let mut lines = vec![first, out.paint(Style::Dim, &format!("  {}", relay.address))];
     if !facts.is_empty() {

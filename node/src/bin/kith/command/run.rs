@@ -98,8 +98,12 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
     let Some(node) = started? else {
         bail!("a node is running on {} already; `kith stop` ends it", app.folder.path().display());
     };
-    if let Some(notice) = node.notice() {
-        notice_line(app, "store", &notice)?;
+    let restored = node.handle().status().ok().and_then(|status| status.restored);
+    match (restored, node.notice()) {
+        // told at each start, until somebody takes note
+        (Some(restored), _) => notice_line(app, "restored", &restored.text)?,
+        (None, Some(notice)) => notice_line(app, "store", &notice)?,
+        (None, None) => {}
     }
     let server = match rpc::serve(&node.handle(), &app.folder, node.options().api).await {
         Ok(server) => server,
@@ -299,7 +303,13 @@ fn notice_line(app: &App, code: &str, text: &str) -> anyhow::Result<()> {
 pub(crate) async fn stop(app: &App) -> anyhow::Result<()> {
     app.need_account()?;
     let Some(client) = Client::attach(&app.folder).await? else {
-        bail!("no node runs on {}", app.folder.path().display());
+        let folder = app.folder.path().display();
+        if app.folder.api().exists() {
+            bail!(
+                "no node runs on {folder}: the last one was killed. What it had stored is safe; `kith run` starts it again"
+            );
+        }
+        bail!("no node runs on {folder}, so there is nothing to stop");
     };
     let pid = client.pid();
     Session::Remote(client.clone()).stop().await?;

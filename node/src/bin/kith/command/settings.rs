@@ -34,6 +34,17 @@ enum What {
         /// Only for this person
         who: Option<String>,
     },
+    /// Whether people are told while you type
+    Typing {
+        /// on, off
+        choice: Switch,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -68,7 +79,26 @@ fn readable(app: &App, profile: &ProfileView) -> String {
 }
 
 pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
-    let Some(What::Receipts { choice, who }) = args.what else { return show(app).await };
+    match args.what {
+        None => show(app).await,
+        Some(What::Receipts { choice, who }) => receipts(app, choice, who).await,
+        Some(What::Typing { choice }) => typing(app, choice).await,
+    }
+}
+
+async fn typing(app: &App, choice: Switch) -> anyhow::Result<()> {
+    let access = app.change().await?;
+    let done = async {
+        access.session.set_typing(choice == Switch::On).await?;
+        access.session.settings().await
+    };
+    let done = done.await;
+    access.close().await;
+    let settings = done?;
+    app.out.either(&settings, || for_all(settings))
+}
+
+async fn receipts(app: &App, choice: Choice, who: Option<String>) -> anyhow::Result<()> {
     let on = match choice {
         Choice::On => Some(true),
         Choice::Off => Some(false),

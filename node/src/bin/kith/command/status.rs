@@ -36,7 +36,8 @@ pub(crate) async fn perform(app: &App, args: Args) -> anyhow::Result<()> {
     let lines = lines.await;
     access.close().await;
     for line in lines? {
-        app.out.line(line)?;
+        let hang = line.len() - line.trim_start_matches(' ').len() + 2;
+        app.out.line(app.out.fold(&line, hang))?;
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ pub(crate) enum Store {
     },
     /// Give back the disk space of what was deleted
     Compact,
+    /// Say that you have taken note of what a restore of damaged data lost: it is not shown any more
+    Acknowledge,
 }
 
 /// `kith export FILE`
@@ -57,8 +59,12 @@ pub(crate) struct Import {
 }
 
 pub(crate) async fn perform(app: &App, what: Store) -> anyhow::Result<()> {
+    if matches!(what, Store::Acknowledge) {
+        return acknowledge(app).await;
+    }
     let builder = at_rest(app).await?;
     match what {
+        Store::Acknowledge => Ok(()),
         Store::Check => check(app, &builder),
         Store::Migrate { to } => {
             let busy = Busy::start(app, "Moving your data");
@@ -73,6 +79,26 @@ pub(crate) async fn perform(app: &App, what: Store) -> anyhow::Result<()> {
             moved(app, &done?)
         }
     }
+}
+
+/// Ends the reminder of what a restore lost.
+async fn acknowledge(app: &App) -> anyhow::Result<()> {
+    let access = app.change().await?;
+    let done = async {
+        let restored = access.session.status().await?.restored;
+        access.session.acknowledge_restored().await?;
+        anyhow::Ok(restored)
+    };
+    let done = done.await;
+    access.close().await;
+    let restored = done?;
+    app.out.either(&serde_json::json!({ "acknowledged": restored.is_some() }), || {
+        match restored {
+            Some(_) => "Noted: what the restore lost is not shown any more. What was asked for still comes.",
+            None => "There is nothing to take note of: no restore of this data has lost anything.",
+        }
+        .to_owned()
+    })
 }
 
 /// The data folder while nobody uses it.
@@ -93,7 +119,7 @@ fn check(app: &App, builder: &Builder) -> anyhow::Result<()> {
         app.out.json(&view)?;
     } else {
         for line in readable(app, &view) {
-            app.out.line(line)?;
+            app.out.line(app.out.fold(&line, 2))?;
         }
     }
     if !view.sound {

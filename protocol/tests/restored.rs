@@ -1,0 +1,174 @@
+//! A store that was damaged and restored with holes: the loss is told, kept, and what contacts have comes back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+
+use kith_protocol::engine::Command;
+use kith_protocol::limits;
+use kith_protocol::record::{
+    Change, Entry, EventBody, Key, KeyRange, Record, Restoration, Stream, StreamEntry,
+};
+use kith_protocol::testing::{Pair, Weather, Who};
+
+/// Two people with a conversation in both directions, all of it delivered.
+fn talked(seed: u64, messages: usize) -> Pair {
+    let mut pair = Pair::friends(seed, Weather::FAIR);
+    for n in 0..messages {
+        pair.send(Who::A, &format!("a {n}")).unwrap();
+        pair.send(Who::B, &format!("b {n}")).unwrap();
+    }
+    assert!(pair.run_until(60_000, Pair::all_delivered));
+    pair
+}
+
+/// Takes entries out of a stopped side's store, as a hole in the export log would: the rows written later stay.
+/// `places`: also the rows that say which entry has a number.
+fn lose(pair: &Pair, who: Who, keep: impl Fn(&Entry) -> bool, places: bool) -> BTreeSet<String> {
+    let disk = &pair.side(who).disk;
+    let mut lost = BTreeSet::new();
+    let mut changes = Vec::new();
+    for entry in disk.rows().into_iter().filter_map(Entry::from_row) {
+        if keep(&entry) {
+            continue;
+        }
+        changes.push(Change::Delete(Key::Entry(entry.id)));
+        if places {
+            changes.push(Change::Delete(Key::StreamEntry(entry.stream, entry.number, entry.id)));
+        }
+        lost.insert(entry.text);
+    }
+    let row = Restoration { reason: "a test".to_owned(), lost_commits: 5, ..Restoration::default() };
+    changes.push(Change::Put(row.into()));
+    disk.apply(changes);
+    lost
+}
+
+fn texts(pair: &Pair, who: Who) -> BTreeSet<String> {
+    pair.history(who).into_iter().map(|entry| entry.text).collect()
+}
+
+fn notices(pair: &Pair, who: Who) -> Vec<String> {
+    let told = pair.side(who).events.iter().filter_map(|event| match &event.body {
+        EventBody::Notice { code, text, .. } if code == "restored" => Some(text.clone()),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn row(pair: &Pair, who: Who) -> Option<Restoration> {
+    pair.row(who, &Key::Restoration)
+}
+
+#[test]
+fn what_a_restore_lost_of_either_side_is_asked_for_again_and_comes() {
+    for places in [true, false] {
+        let mut pair = talked(11, 100);
+        let all = texts(&pair, Who::B);
+        assert_eq!(all.len(), 200);
+        pair.stop(Who::B);
+        let lost =
+            lose(&pair, Who::B, |entry| !(20..=90).contains(&entry.number) || entry.number == 50, places);
+        assert_eq!(lost.len(), 140);
+        pair.start(Who::B);
+        assert!(pair.run_until(120_000, |pair| texts(pair, Who::B) == all), "{}", texts(&pair, Who::B).len());
+        pair.run_for(5_000);
+        assert_eq!(pair.history(Who::B).len(), 200, "each once");
+        let row = row(&pair, Who::B).unwrap();
+        assert_eq!((row.asked(), row.gone, row.acknowledged), (140, 0, false));
+        let told = notices(&pair, Who::B);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("5 groups of changes are lost"), "{}", told[0]);
+        assert!(
+            told[0].contains("140 messages (edits and reactions counted) are asked for again"),
+            "{}",
+            told[0]
+        );
+        for entry in pair.history(Who::B).iter().filter(|entry| lost.contains(&entry.text)) {
+            let own = entry.author == pair.side(Who::B).account;
+            assert_eq!(entry.recovered, own, "our own words come from somebody else");
+        }
+        // nothing is new that was read or counted before
+        let unread: Vec<kith_protocol::record::Conversation> = pair.rows(Who::B, &KeyRange::Conversations);
+        assert_eq!(unread[0].unread, 100);
+        pair.send(Who::A, "still here").unwrap();
+        pair.send(Who::B, "so am I").unwrap();
+        assert!(pair.run_until(60_000, Pair::all_delivered));
+    }
+}
+
+#[test]
+fn the_asking_goes_on_after_a_second_stop() {
+    let mut pair = talked(12, 90);
+    let all = texts(&pair, Who::B);
+    pair.stop(Who::B);
+    lose(&pair, Who::B, |entry| !(5..=85).contains(&entry.number), true);
+    pair.set_network(false);
+    pair.start(Who::B);
+    pair.run_for(1_000);
+    assert_eq!(notices(&pair, Who::B).len(), 1);
+    pair.stop(Who::B);
+    pair.start(Who::B);
+    pair.set_network(true);
+    assert!(pair.run_until(600_000, |pair| texts(pair, Who::B) == all), "{}", texts(&pair, Who::B).len());
+    assert_eq!(notices(&pair, Who::B).len(), 1, "told once as an event");
+    assert_eq!(row(&pair, Who::B).unwrap().asked(), 162, "kept until somebody takes note");
+    pair.command(Who::B, Command::AcknowledgeRestoration).unwrap();
+    pair.run_for(100);
+    assert!(row(&pair, Who::B).unwrap().acknowledged);
+    pair.run_for(limits::RESTORATION_TTL + limits::DAY);
+    assert_eq!(row(&pair, Who::B), None);
+}
+
+#[test]
+fn what_the_author_took_back_is_not_asked_for_for_ever() {
+    let mut pair = talked(13, 10);
+    let taken_back = pair.history(Who::A).into_iter().find(|entry| entry.text == "a 3").unwrap();
+    pair.command(Who::A, Command::Delete { target: taken_back.id }).unwrap();
+    assert!(pair.run_until(60_000, Pair::all_delivered));
+    pair.stop(Who::B);
+    let author = pair.side(Who::A).account;
+    lose(&pair, Who::B, |entry| entry.author != author || entry.number != taken_back.number, true);
+    pair.start(Who::B);
+    let stream = taken_back.stream;
+    let settled = pair.run_until(60_000, |pair| {
+        !pair.rows::<StreamEntry>(Who::B, &KeyRange::StreamNumber(stream, taken_back.number)).is_empty()
+    });
+    assert!(settled, "the author said that this number holds nothing");
+    let stream: Stream = pair.row(Who::B, &Key::Stream(stream)).unwrap();
+    assert!(stream.beyond.is_empty());
+}
+
+#[test]
+fn own_messages_that_nobody_confirmed_are_told_as_gone() {
+    let mut pair = talked(14, 5);
+    pair.set_network(false);
+    pair.send(Who::B, "nobody has this").unwrap();
+    pair.run_for(1_000);
+    pair.stop(Who::B);
+    lose(&pair, Who::B, |entry| entry.text != "nobody has this", true);
+    pair.start(Who::B);
+    pair.run_for(1_000);
+    let row = row(&pair, Who::B).unwrap();
+    assert_eq!((row.asked(), row.gone), (0, 1));
+    assert!(
+        row.sentence().contains("1 message (or edit or reaction) is lost for good"),
+        "{}",
+        row.sentence()
+    );
+    pair.set_network(true);
+    pair.send(Who::B, "but this").unwrap();
+    assert!(pair.run_until(120_000, |pair| texts(pair, Who::A).contains("but this")));
+}
+
+#[test]
+fn a_restore_without_a_loss_is_told_and_not_kept() {
+    let mut pair = talked(15, 3);
+    pair.stop(Who::B);
+    let quiet = Restoration { reason: "a test".to_owned(), ..Restoration::default() };
+    pair.side(Who::B).disk.apply(vec![Change::Put(quiet.into())]);
+    pair.start(Who::B);
+    pair.run_for(1_000);
+    assert!(notices(&pair, Who::B)[0].contains("nothing was lost"));
+    assert_eq!(row(&pair, Who::B), None);
+}
