@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use kith_node::account::CreateError;
 use kith_node::{StartError, api};
 
 /// Something went wrong, or a wait was not met.
@@ -54,7 +55,8 @@ fn told(error: &anyhow::Error) -> String {
 fn code(error: &anyhow::Error) -> u8 {
     let usage = error.downcast_ref::<Usage>().is_some()
         || error.downcast_ref::<api::Error>().is_some_and(api::Error::is_usage)
-        || error.downcast_ref::<StartError>().is_some_and(StartError::is_usage);
+        || error.downcast_ref::<StartError>().is_some_and(StartError::is_usage)
+        || error.downcast_ref::<CreateError>().is_some_and(CreateError::is_usage);
     if usage { USAGE } else { FAILED }
 }
 
