@@ -1,5 +1,6 @@
 //! What bench programs share: taking times, and the line that `cargo xtask bench` reads.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,19 +60,40 @@ pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Median microseconds that this folder's disk takes to make 4 KiB durable.
-///
-/// # Panics
-/// If the folder cannot be written.
+/// The middle one; zero without samples.
 #[must_use]
-pub fn fsync_micros(folder: &Path) -> f64 {
-    let mut file = tempfile::tempfile_in(folder).expect("a file for the disk's own speed");
-    let mut times = time(100, || {
-        file.write_all(&[0x5a; 4096]).expect("the file can be written");
-        file.sync_data().expect("the file can be synced");
-    });
-    times.sort_by(f64::total_cmp);
-    at(&times, 50).unwrap_or_default()
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    at(&sorted, 50).unwrap_or_default()
+}
+
+/// A file that tells how fast the disk under it is.
+#[derive(Debug)]
+pub struct Disk(File);
+
+impl Disk {
+    /// On the disk this folder lies on.
+    ///
+    /// # Panics
+    /// If the folder cannot be written.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self(tempfile::tempfile_in(folder).expect("a file for the disk's own speed"))
+    }
+
+    /// Microseconds the disk takes to make 4 KiB more durable.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn sync_micros(&mut self) -> f64 {
+        let (written, took) = once(|| {
+            self.0.write_all(&[0x5a; 4096])?;
+            self.0.sync_data()
+        });
+        written.expect("the file can be written and synced");
+        micros(took)
+    }
 }
 
 /// Processor time a process has used.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::applier::Rouser;
 use crate::ticket::CommitError;
 use crate::writer::{Pending, Writer};
 
@@ -54,6 +55,7 @@ pub(crate) struct Queue {
     started: Instant,
     /// Milliseconds after `started` at which the write under way began, plus one; zero while idle.
     busy: AtomicU64,
+    rouser: Option<Rouser>,
 }
 
 /// The store's own clock: it counts pauses between syncs and is part of no protocol.
@@ -63,8 +65,9 @@ fn now() -> Instant {
 }
 
 impl Queue {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(rouser: Option<Rouser>) -> Self {
         Self {
+            rouser,
             state: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -84,8 +87,16 @@ impl Queue {
         }
         // dropped unanswered, its ticket says that the store is closed
         if !state.closed {
+            let idle = state.requests.is_empty() && self.busy_for().is_none();
             state.requests.push_back(request);
             self.work.notify_one();
+            drop(state);
+            // under load both threads are awake anyway
+            if let Some(rouser) = &self.rouser
+                && idle
+            {
+                rouser.rouse();
+            }
         }
     }
 

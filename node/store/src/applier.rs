@@ -2,8 +2,8 @@
 //! spent at once.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::{JoinHandle, Thread, park, yield_now};
 
 use kith_protocol::record::Change;
 
@@ -17,6 +17,9 @@ use crate::ticket::CommitError;
 const COMMIT_ROWS: usize = 32 * 1024;
 /// Bytes of one commit.
 const COMMIT_BYTES: usize = 32 * 1024 * 1024;
+/// How often a roused thread looks for its group before it sleeps again, giving its turn away between: some hundred
+/// microseconds, longer than a record takes to its file.
+const LOOKS: usize = 500;
 
 /// Why a group was not written, and which of its commits is to blame.
 #[derive(Debug)]
@@ -78,6 +81,18 @@ impl Core {
 
 type Group = (Meta, Vec<Vec<Change>>);
 
+/// Wakes the thread before it has something to do. A sleeping thread takes some 30 µs to wake, and whoever wakes it waits
+/// as long: time that the disk should be working in.
+#[derive(Debug, Clone)]
+pub(crate) struct Rouser(Thread);
+
+impl Rouser {
+    /// A group is on its way.
+    pub(crate) fn rouse(&self) {
+        self.0.unpark();
+    }
+}
+
 /// A thread that does so, one group at a time.
 #[derive(Debug)]
 pub(crate) struct Applier {
@@ -93,7 +108,7 @@ impl Applier {
         let (groups, todo) = sync_channel::<Group>(1);
         let (done, results) = sync_channel(1);
         let thread = std::thread::Builder::new().name("kith-engine".into()).spawn(move || {
-            while let Ok((meta, commits)) = todo.recv() {
+            while let Some((meta, commits)) = next(&todo) {
                 let result = core.apply(meta, commits.iter().map(Vec::as_slice), Durability::Lazy);
                 if done.send(result).is_err() {
                     return;
@@ -103,11 +118,23 @@ impl Applier {
         Ok(Self { groups: Some(groups), results, thread: Some(thread) })
     }
 
+    /// Wakes its thread ahead of a group; `None` once the thread is gone.
+    pub(crate) fn rouser(&self) -> Option<Rouser> {
+        self.thread.as_ref().map(|thread| Rouser(thread.thread().clone()))
+    }
+
     /// Hands over a group whose size is known to be within bounds.
     pub(crate) fn begin(&self, meta: Meta, commits: Vec<Vec<Change>>) {
         if let Some(groups) = &self.groups {
             // a thread that is gone is noticed when its result is waited for
             let _ = groups.send((meta, commits));
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 
@@ -123,11 +150,30 @@ impl Applier {
 impl Drop for Applier {
     fn drop(&mut self) {
         self.groups = None;
+        self.wake();
         // the engine is let go before anyone is told that the store is closed
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the thread that feeds the engine ended with a panic");
+        }
+    }
+}
+
+/// The next group; `None` when there will be no more.
+fn next(groups: &Receiver<Group>) -> Option<Group> {
+    loop {
+        match groups.try_recv() {
+            Ok(group) => return Some(group),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => park(),
+        }
+        for _ in 0..LOOKS {
+            match groups.try_recv() {
+                Ok(group) => return Some(group),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => yield_now(),
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ impl Store {
         let (mode, folder) = if config.engine == EngineKind::Memory {
             (Mode::Inline { writer: Box::new(Mutex::new(opened.writer)), disk: config.memory }, None)
         } else {
-            let queue = Arc::new(Queue::new());
+            let queue = Arc::new(Queue::new(opened.writer.rouser()));
             let (theirs, writer) = (Arc::clone(&queue), opened.writer);
             let thread = std::thread::Builder::new()
                 .name("kith-store".to_owned())

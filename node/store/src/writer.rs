@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith_protocol::record::Change;
 
-use crate::applier::{Applied, Applier, Refused};
+use crate::applier::{Applied, Applier, Refused, Rouser};
 use crate::codec::OpenRowError;
 use crate::disk;
 use crate::engine::Durability;
@@ -132,6 +132,11 @@ impl Writer {
     ) -> io::Result<Self> {
         let applier = Some(Applier::start(Arc::clone(&core))?);
         Ok(Self { log: Some(log), space, applier, ..Self::without_log(core, meta) })
+    }
+
+    /// Wakes the thread that feeds the engine, if there is one, ahead of a commit.
+    pub(crate) fn rouser(&self) -> Option<Rouser> {
+        self.applier.as_ref().and_then(Applier::rouser)
     }
 
     pub(crate) const fn meta(&self) -> Meta {

@@ -8,7 +8,7 @@ use crate::identity;
 use crate::limits;
 use crate::record::{
     Annotation, ClientEntry, Contact, ContactState, Conversation, Custody, Delivery, Entry, EntryKind,
-    EventBody, Head, JobBody, Key, Rank, Step, StepKind, Stream, StreamEntry,
+    EventBody, Head, JobBody, Key, KeyRange, Rank, Step, StepKind, Stream, StreamEntry,
 };
 
 impl Engine {
@@ -157,6 +157,8 @@ impl Engine {
         }
         let rank = if recipients.is_empty() { Rank::Delivered } else { Rank::Queued };
         let row = row_of(&new, id, bytes, now, visible, rank);
+        self.core.rows.begin(KeyRange::StreamNumber(stream.id, new.number));
+        self.core.rows.begin(KeyRange::Deliveries(id));
         self.core.put(StreamEntry { stream: stream.id, number: new.number, entry: id });
         self.core.put(stream);
         self.core.put(conversation);

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use thiserror::Error;
 
 use super::{Change, Key, KeyRange, Record, Row};
+use crate::{EntryId, StreamId};
 
 /// A row that could not be read. The row is damaged or the store failed; the Engine goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -59,6 +60,8 @@ struct Known {
     rows: BTreeMap<Key, Option<Row>>,
     /// Ranges of which every row is remembered.
     whole: BTreeSet<KeyRange>,
+    /// From which number on every row of a stream is remembered: new numbers are asked for all the time.
+    tails: BTreeMap<StreamId, u64>,
     bytes: usize,
 }
 
@@ -71,6 +74,25 @@ impl Known {
         self.bytes = self.bytes.saturating_add(bytes);
         if let Some(before) = self.rows.insert(key, row) {
             self.bytes = self.bytes.saturating_sub(weight(before.as_ref()));
+        }
+    }
+
+    /// Every row of the range is among `rows`.
+    fn has_whole(&self, range: &KeyRange) -> bool {
+        let behind = |stream, number| self.tails.get(stream).is_some_and(|from| from <= number);
+        self.whole.contains(range)
+            || matches!(range, KeyRange::StreamNumber(stream, number) if behind(stream, number))
+    }
+
+    fn note_whole(&mut self, range: KeyRange) {
+        if self.whole.insert(range) {
+            self.bytes = self.bytes.saturating_add(KEY_WEIGHT);
+        }
+    }
+
+    fn note_tail(&mut self, stream: StreamId, from: u64) {
+        if self.tails.insert(stream, from).is_none() {
+            self.bytes = self.bytes.saturating_add(KEY_WEIGHT);
         }
     }
 }
@@ -139,7 +161,8 @@ impl Overlay {
         limit: usize,
     ) -> Result<Vec<Row>, ReadError> {
         let (first, last) = range.bounds();
-        if self.known.borrow().whole.contains(range) {
+        let has_whole = self.known.borrow().has_whole(range);
+        if has_whole || self.ends_before(range)? {
             let from = after.filter(|after| **after >= first && **after <= last);
             let from = from.map_or(Bound::Included(&first), Bound::Excluded);
             let known = self.known.borrow();
@@ -158,10 +181,30 @@ impl Overlay {
             for row in &rows {
                 known.insert(row.key(), Some(row.clone()));
             }
-            known.bytes = known.bytes.saturating_add(KEY_WEIGHT);
-            known.whole.insert(range.clone());
+            known.note_whole(range.clone());
         }
         Ok(rows)
+    }
+
+    /// Whether the range is of a number behind all that the store has of a stream. Once that is known, it and what is
+    /// written behind it is known without the store.
+    fn ends_before(&self, range: &KeyRange) -> Result<bool, ReadError> {
+        let KeyRange::StreamNumber(stream, number) = range else { return Ok(false) };
+        if self.known.borrow().tails.contains_key(stream) {
+            return Ok(false);
+        }
+        let Some(before) = number.checked_sub(1) else { return Ok(false) };
+        let before = Key::StreamEntry(*stream, before, EntryId([0xff; 32]));
+        let ends = self.base.range(&KeyRange::StreamEntries(*stream), Some(&before), 1)?.is_empty();
+        if ends {
+            self.known.borrow_mut().note_tail(*stream, *number);
+        }
+        Ok(ends)
+    }
+
+    /// Takes a range as known that nobody ever wrote into: it belongs to something new.
+    pub(crate) fn begin(&mut self, range: KeyRange) {
+        self.known.get_mut().note_whole(range);
     }
 
     /// The row under a key, as this kind of record.
@@ -281,5 +324,160 @@ impl Overlay {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::StreamEntry;
+
+    /// A store's rows, shared with whoever writes them.
+    #[derive(Clone, Default)]
+    struct Shelf(Arc<Mutex<BTreeMap<Key, Row>>>);
+
+    impl Reader for Shelf {
+        fn get(&self, key: &Key) -> Result<Option<Row>, ReadError> {
+            Ok(self.0.lock().unwrap().get(key).cloned())
+        }
+
+        fn range(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Vec<Row>, ReadError> {
+            let rows = self.0.lock().unwrap();
+            let inside =
+                rows.iter().filter(|(key, _)| range.contains(key) && after.is_none_or(|after| *key > after));
+            Ok(inside.map(|(_, row)| row.clone()).take(limit).collect())
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put(u8, u64, u8),
+        Remove(u8, u64, u8),
+        /// A number nobody has used, and a row under it.
+        Begin(u8),
+        Seal,
+        Abandon,
+        /// The oldest batch is on disk.
+        Persist,
+        /// All is forgotten, as after a start.
+        Forget,
+        Look(u8, u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let place = || (0..2_u8, 0..6_u64, 0..2_u8);
+        let step = prop_oneof![
+            4 => place().prop_map(|(stream, number, id)| Step::Put(stream, number, id)),
+            1 => place().prop_map(|(stream, number, id)| Step::Remove(stream, number, id)),
+            1 => (0..2_u8).prop_map(Step::Begin),
+            2 => Just(Step::Seal),
+            1 => Just(Step::Abandon),
+            2 => Just(Step::Persist),
+            1 => Just(Step::Forget),
+            6 => (0..2_u8, 0..8_u64).prop_map(|(stream, number)| Step::Look(stream, number)),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    fn row(stream: u8, number: u64, id: u8) -> StreamEntry {
+        StreamEntry { stream: StreamId([stream; 16]), number, entry: EntryId([id; 32]) }
+    }
+
+    proptest! {
+        /// What is remembered, and what is known of the ends of streams, never changes an answer.
+        #[test]
+        fn what_is_remembered_is_what_is_there(steps in steps()) {
+            let shelf = Shelf::default();
+            let mut overlay = Overlay::new(Box::new(shelf.clone()));
+            // what is true once all is on disk, now and before the open batch
+            let (mut rows, mut before) = (BTreeMap::new(), BTreeMap::new());
+            let mut waiting = VecDeque::new();
+            let mut fresh = 100;
+            for step in steps {
+                match step {
+                    Step::Put(stream, number, id) => {
+                        let row = Row::from(row(stream, number, id));
+                        rows.insert(row.key(), row.clone());
+                        overlay.set(row.key(), Some(row));
+                    }
+                    Step::Remove(stream, number, id) => {
+                        let key = row(stream, number, id).key();
+                        rows.remove(&key);
+                        overlay.set(key, None);
+                    }
+                    Step::Begin(stream) => {
+                        fresh += 1;
+                        overlay.begin(KeyRange::StreamNumber(StreamId([stream; 16]), fresh));
+                        let row = Row::from(row(stream, fresh, 0));
+                        rows.insert(row.key(), row.clone());
+                        overlay.set(row.key(), Some(row));
+                    }
+                    Step::Seal => {
+                        waiting.extend(overlay.seal());
+                        before = rows.clone();
+                    }
+                    Step::Abandon => {
+                        overlay.abandon();
+                        rows = before.clone();
+                    }
+                    Step::Persist => {
+                        let Some((n, changes)) = waiting.pop_front() else { continue };
+                        let mut shelf = shelf.0.lock().unwrap();
+                        for change in changes {
+                            match change {
+                                Change::Put(row) => shelf.insert(row.key(), row),
+                                Change::Delete(key) => shelf.remove(&key),
+                            };
+                        }
+                        drop(shelf);
+                        overlay.persisted(n);
+                    }
+                    Step::Forget => *overlay.known.get_mut() = Known::default(),
+                    Step::Look(stream, number) => {
+                        // the newest one too
+                        let number = if number == 7 { fresh } else { number };
+                        let range = KeyRange::StreamNumber(StreamId([stream; 16]), number);
+                        let found: Vec<StreamEntry> = overlay.range(&range, None, 10).unwrap();
+                        let found: Vec<Row> = found.into_iter().map(Row::from).collect();
+                        let wanted = rows.iter().filter(|(key, _)| range.contains(key));
+                        prop_assert_eq!(found, wanted.map(|(_, row)| row.clone()).collect::<Vec<_>>());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_number_of_a_stream_is_not_looked_for_in_the_store() {
+        struct Counting(Shelf, Arc<Mutex<usize>>);
+        impl Reader for Counting {
+            fn get(&self, key: &Key) -> Result<Option<Row>, ReadError> {
+                self.0.get(key)
+            }
+            fn range(
+                &self,
+                range: &KeyRange,
+                after: Option<&Key>,
+                limit: usize,
+            ) -> Result<Vec<Row>, ReadError> {
+                *self.1.lock().unwrap() += 1;
+                self.0.range(range, after, limit)
+            }
+        }
+        let reads = Arc::new(Mutex::new(0));
+        let mut overlay = Overlay::new(Box::new(Counting(Shelf::default(), reads.clone())));
+        for number in 1..100 {
+            let range = KeyRange::StreamNumber(StreamId([1; 16]), number);
+            assert_eq!(overlay.range::<StreamEntry>(&range, None, 4).unwrap(), []);
+            let row = Row::from(row(1, number, 1));
+            overlay.set(row.key(), Some(row));
+            let (n, _) = overlay.seal().unwrap();
+            overlay.persisted(n);
+        }
+        assert_eq!(*reads.lock().unwrap(), 1);
     }
 }
