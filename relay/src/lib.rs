@@ -10,6 +10,8 @@ pub mod admin;
 #[cfg(feature = "cli")]
 pub mod backup;
 #[cfg(feature = "cli")]
+pub mod certificate;
+#[cfg(feature = "cli")]
 pub mod check;
 #[cfg(feature = "cli")]
 pub mod config;

@@ -78,6 +78,8 @@ pub struct Status {
     pub store_bytes: u64,
     /// Bytes free where it lies.
     pub free_bytes: Option<u64>,
+    /// When the certificate of secure WebSocket addresses expires, in milliseconds since the epoch.
+    pub certificate_expires: Option<u64>,
     /// Of this program.
     pub version: String,
     /// What was done since the start.

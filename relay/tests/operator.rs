@@ -377,3 +377,58 @@ fn a_running_relay_is_checked_by_knocking_and_with_its_key_elsewhere() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("the running relay"), "{text}");
 }
+
+#[test]
+fn the_default_web_address_may_be_taken_and_a_chosen_one_may_not() {
+    // if this fails another program has it, which is as good
+    let _first = std::net::TcpListener::bind("127.0.0.1:4192");
+    let mut relay = Process::init("[web]");
+    relay.start();
+    assert_eq!(relay.web, "");
+    assert_eq!(relay.status()["connections"], 0);
+    let log = relay.log();
+    assert!(log.contains("metrics, health and status page are off: 127.0.0.1:4192"), "{log}");
+    assert!(log.contains("web.listen"), "{log}");
+    relay.signal("-TERM");
+    assert!(relay.ended().success());
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _taken = std::net::TcpListener::bind(taken).unwrap();
+    for key in ["listen", "page"] {
+        let other = if key == "page" { "\nlisten = \"\"" } else { "" };
+        relay.configure(&format!("[web]\n{key} = \"{taken}\"{other}"));
+        let ended = command(&relay.folder, &["run"]);
+        assert!(!ended.status.success());
+        let told = told(&ended);
+        assert!(told.contains(&format!("web.{key}: {taken} cannot be listened on")), "{told}");
+    }
+}
+
+#[test]
+fn a_certificate_is_told_of_before_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = Process::init(&support::certificate(folder.path(), 2000));
+    let verdict = |relay: &Process| {
+        let findings = String::from_utf8(command(&relay.folder, &["check", "--json"]).stdout).unwrap();
+        let findings = findings.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        findings.filter(|finding| finding["what"] == "certificate").next_back().unwrap()
+    };
+    let wrong = verdict(&relay);
+    assert!(wrong["level"] == "wrong" && wrong["found"].as_str().unwrap().contains("expired"), "{wrong}");
+    relay.start();
+    assert_eq!(relay.status()["certificate_expires"], 946_684_800_000_u64);
+    let metrics = get(&relay.web, "/metrics").body;
+    assert_eq!(metric(&metrics, "kith_relay_certificate_expires_timestamp_seconds"), 946_684_800.0);
+    let until = std::time::Instant::now() + support::CEILING;
+    while !relay.log().contains("the certificate of the /wss addresses expired") {
+        assert!(std::time::Instant::now() < until, "{}", relay.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // renewed
+    support::certificate(folder.path(), 2100);
+    relay.json(&["reload"]);
+    assert_eq!(relay.status()["certificate_expires"], 4_102_444_800_000_u64);
+    assert_eq!(verdict(&relay)["level"], "fit");
+    std::fs::write(folder.path().join("key.pem"), "no key").unwrap();
+    assert_eq!(verdict(&relay)["level"], "wrong");
+}

@@ -26,10 +26,10 @@ fn metrics(query: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Names of metrics in the text a relay shows, those of a relay with every bound set and a backup made.
+/// Names of metrics in the text a relay shows, those of a relay with every bound set, a certificate and a backup.
 fn shown() -> BTreeSet<String> {
-    let relay = Process::started("");
     let folder = tempfile::tempdir().unwrap();
+    let relay = Process::started(&support::certificate(folder.path(), 2040));
     let file = folder.path().join("a.backup");
     relay.json(&["backup", file.to_str().unwrap()]);
     let mut names = BTreeSet::new();

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use kith_protocol::Wall;
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::websocket::{self, tls};
@@ -29,8 +30,14 @@ pub enum CertificateError {
 }
 
 #[derive(Default)]
+struct Served {
+    config: Option<tls::Config>,
+    expires: Option<Wall>,
+}
+
+#[derive(Default)]
 struct Shared {
-    config: Mutex<Option<tls::Config>>,
+    served: Mutex<Served>,
     /// Raised by each change.
     version: AtomicU64,
 }
@@ -54,22 +61,31 @@ impl WssCertificate {
     /// # Errors
     /// [`CertificateError`]; nothing changes then.
     pub fn set(&self, chain: &[u8], key: &[u8]) -> Result<(), CertificateError> {
-        let chain: Vec<tls::Certificate> = CertificateDer::pem_slice_iter(chain)
-            .map(|certificate| certificate.map(|der| tls::Certificate::new(der.to_vec())))
+        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<_, _>>()
             .map_err(|_| CertificateError::Chain)?;
-        if chain.is_empty() {
-            return Err(CertificateError::Chain);
-        }
+        let expires = expiry(chain.first().ok_or(CertificateError::Chain)?);
+        let chain: Vec<_> = chain.iter().map(|der| tls::Certificate::new(der.to_vec())).collect();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::Key)?;
         // the library panics on what this does not take
         let der = key.secret_der().to_vec();
         PrivateKeyDer::try_from(der.as_slice()).map_err(|_| CertificateError::Key)?;
         let config = tls::Config::new(tls::PrivateKey::new(der), chain)
             .map_err(|error| CertificateError::Pair(error.to_string()))?;
-        *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+        *self.served() = Served { config: Some(config), expires };
         self.0.version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// When it is no longer valid: the first of the chain, the node's own. `None` if none was set, or it does not say so in
+    /// a way that can be read.
+    #[must_use]
+    pub fn expires(&self) -> Option<Wall> {
+        self.served().expires
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.0.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A transport that uses it.
@@ -85,6 +101,13 @@ impl WssCertificate {
         watched.refresh();
         watched
     }
+}
+
+/// The end of a certificate's time.
+fn expiry(certificate: &[u8]) -> Option<Wall> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    seconds.checked_mul(1_000).map(Wall)
 }
 
 /// WebSocket whose certificate is looked after.
@@ -111,7 +134,7 @@ where
             return;
         }
         self.version = version;
-        let config = self.certificate.0.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.certificate.served().config.clone();
         if let Some(config) = config {
             self.inner.set_tls_config(config);
         }
@@ -174,7 +197,25 @@ mod tests {
         assert_eq!(set(&chain, "nonsense"), Err(CertificateError::Key));
         assert_eq!(set(&chain, &chain), Err(CertificateError::Key));
         assert!(matches!(set(&chain, &other.key_pair.serialize_pem()), Err(CertificateError::Pair(_))));
+        assert_eq!(certificate.expires(), None);
         assert_eq!(set(&chain, &key), Ok(()));
+    }
+
+    #[test]
+    fn the_end_of_the_nodes_own_certificate_is_known() {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = params.clone().self_signed(&key).unwrap().pem();
+        params.not_after = rcgen::date_time_ymd(2028, 1, 1);
+        let issuer = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+        let certificate = WssCertificate::default();
+        certificate.set(format!("{own}{issuer}").as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        assert_eq!(certificate.expires(), Some(Wall(1_927_843_200_000)));
+        // a certificate that is refused changes nothing
+        certificate.set(issuer.as_bytes(), key.serialize_pem().as_bytes()).unwrap_err();
+        assert_eq!(certificate.expires(), Some(Wall(1_927_843_200_000)));
+        assert_eq!(expiry(b"no certificate"), None);
     }
 
     type Inner = libp2p::dns::tokio::Transport<libp2p::tcp::tokio::Transport>;

@@ -95,7 +95,11 @@ impl Control {
     pub async fn carry_out(&self, ask: Ask) -> Result<Value, String> {
         let text = |error: crate::order::OrderError| error.to_string();
         match ask {
-            Ask::Status => value(&self.relay.status().await.map_err(text)?),
+            Ask::Status => {
+                let mut status = self.relay.status().await.map_err(text)?;
+                status.certificate_expires = self.host.certificate().expires().map(|at| at.0);
+                value(&status)
+            }
             Ask::MailboxList { after, max } => {
                 let after = after.as_deref().map(mailbox).transpose()?;
                 value(&self.relay.mailboxes(after, max.min(PAGE)).await.map_err(text)?)

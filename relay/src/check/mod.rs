@@ -1,5 +1,6 @@
 //! Whether configuration and host are fit for a relay, and what to do where they are not.
 
+mod certificate;
 mod clock;
 mod config;
 #[cfg(feature = "postgres")]
@@ -87,6 +88,7 @@ pub async fn check(subject: &Subject<'_>) -> Vec<Finding> {
         if config.store.kind == StoreKind::Postgres {
             findings.extend(database::check(subject, config).await);
         }
+        findings.extend(certificate::check(subject, config));
         findings.extend(ports::check(subject, config).await);
     }
     findings

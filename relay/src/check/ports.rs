@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
 
-use super::{Finding, Subject};
+use super::{Finding, Level, Subject};
 use crate::config::RelayConfig;
 
 /// How long a name or a connection may take.
@@ -29,20 +29,19 @@ pub(super) async fn check(subject: &Subject<'_>, config: &RelayConfig) -> Vec<Fi
         ));
         return findings;
     }
-    let mut web = Vec::new();
-    for address in [&config.web.listen, &config.web.page] {
+    let mut places: Vec<(String, Place, bool)> =
+        config.listen.iter().filter_map(|address| Some((address.clone(), place(address)?, true))).collect();
+    for (address, chosen) in [(&config.web.listen, config.web.listen_chosen), (&config.web.page, true)] {
         if let Ok(address) = address.parse::<SocketAddr>() {
-            web.push((
-                format!("http://{address}"),
-                Place { host: address.ip().to_string(), port: address.port(), udp: false },
-            ));
+            let place = Place { host: address.ip().to_string(), port: address.port(), udp: false };
+            places.push((format!("http://{address}"), place, chosen));
         }
     }
-    let listen = config.listen.iter().filter_map(|address| Some((address.clone(), place(address)?)));
-    for (address, place) in listen.chain(web) {
-        findings.push(match subject.running {
-            Some(_) => answers("port", &address, &place).await,
-            None => free(&address, &place),
+    for (address, place, chosen) in places {
+        findings.push(match (subject.running, chosen) {
+            (Some(_), _) => answers("port", &address, &place).await,
+            (None, true) => free(&address, &place),
+            (None, false) => default_web(free(&address, &place)),
         });
     }
     if config.external.is_empty()
@@ -123,6 +122,18 @@ fn free(address: &str, place: &Place) -> Finding {
     }
 }
 
+/// The relay starts without its default web address, too.
+fn default_web(found: Finding) -> Finding {
+    if found.level != Level::Wrong {
+        return found;
+    }
+    Finding::advice(
+        found.what,
+        found.found,
+        "the relay will have no metrics, health and status page: set web.listen to a port of its own, or to \"\"",
+    )
+}
+
 /// The relay runs: somebody must answer.
 async fn answers(what: &'static str, address: &str, place: &Place) -> Finding {
     if place.udp {
@@ -164,7 +175,6 @@ async fn resolves(address: &str, place: &Place) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
 
     #[test]
     fn the_parts_of_an_address_that_matter_are_found() {
@@ -186,6 +196,7 @@ mod tests {
         let finding = free("x", &place);
         assert_eq!(finding.level, Level::Wrong);
         assert!(finding.advice.unwrap().contains("another program"));
+        assert_eq!(default_web(free("x", &place)).level, Level::Advice);
         assert_eq!(answers("port", "x", &place).await.level, Level::Fit);
         drop(other);
         assert_eq!(free("x", &place).level, Level::Fit);

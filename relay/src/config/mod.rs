@@ -350,7 +350,8 @@ impl RelayConfig {
         if let Some((key, near)) = nearest(&table, &Self::default()) {
             return Err(ConfigFileError::Unknown { path: path.to_owned(), key, near });
         }
-        let config: Self = toml::from_str(text).map_err(syntax)?;
+        let mut config: Self = toml::from_str(text).map_err(syntax)?;
+        config.web.listen_chosen = table.get("web").and_then(|web| web.get("listen")).is_some();
         config.check(path)?;
         Ok(config)
     }
@@ -528,7 +529,9 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
-        assert_eq!(RelayConfig::parse(&uncommented, "relay.toml").unwrap(), RelayConfig::default());
+        let mut chosen = RelayConfig::parse(&uncommented, "relay.toml").unwrap();
+        assert!(std::mem::take(&mut chosen.web.listen_chosen));
+        assert_eq!(chosen, RelayConfig::default());
         let keys = |table: &toml::Table| -> Vec<String> {
             let mut keys: Vec<String> = table.keys().cloned().collect();
             for (name, value) in table {

@@ -15,13 +15,16 @@ const ABOUT: usize = 4_000;
 pub struct WebSection {
     /// Metrics, health and the page; empty: nowhere.
     pub listen: String,
+    /// Whether the file says so: what an operator chose must be there, while the default may be taken.
+    #[serde(skip)]
+    pub listen_chosen: bool,
     /// The page alone, for everybody; empty: nowhere.
     pub page: String,
 }
 
 impl Default for WebSection {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4192".into(), page: String::new() }
+        Self { listen: "127.0.0.1:4192".into(), listen_chosen: false, page: String::new() }
     }
 }
 

@@ -106,6 +106,10 @@ fn relay(text: &mut Text, sample: &Sample) {
         let help = "Bytes of envelopes that are allowed.";
         text.one("kith_relay_envelope_bytes_limit", "gauge", help, config.total.bytes.0);
     }
+    if let Some(at) = status.certificate_expires {
+        let help = "When the certificate of secure WebSocket addresses expires, in seconds since the epoch.";
+        text.one("kith_relay_certificate_expires_timestamp_seconds", "gauge", help, at / 1_000);
+    }
     if let Some(at) = sample.last_backup {
         let help = "When the last backup was made, in seconds since the epoch.";
         text.one("kith_relay_last_backup_timestamp_seconds", "gauge", help, at.0 / 1_000);

@@ -97,11 +97,12 @@ impl Source {
     }
 
     async fn take(&self) -> Taken {
-        let status = match tokio::time::timeout(PATIENCE, self.relay.status()).await {
+        let mut status = match tokio::time::timeout(PATIENCE, self.relay.status()).await {
             Ok(Ok(status)) => status,
             Ok(Err(error)) => return Err(Unwell(error.to_string())),
             Err(_) => return Err(Unwell(format!("the relay's task has not answered for {PATIENCE:?}"))),
         };
+        status.certificate_expires = self.environment.certificate().expires().map(|at| at.0);
         Ok(Arc::new(Sample {
             at: self.environment.wall(),
             status,
@@ -143,6 +144,7 @@ pub(crate) fn full_sample() -> Sample {
             bytes: 7_890_123,
             uptime_s: 93_784,
             free_bytes: Some(50 << 30),
+            certificate_expires: Some(1_803_456_000_000),
             counters,
             ..Status::default()
         },

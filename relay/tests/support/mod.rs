@@ -17,3 +17,18 @@ use std::time::Duration;
 
 /// No condition may take longer than this.
 pub const CEILING: Duration = Duration::from_secs(60);
+
+/// Makes a certificate that ends when this year begins, in a folder; what the configuration says of it.
+pub fn certificate(folder: &std::path::Path, ends: i32) -> String {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(ends, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let (chain, key_file) = (folder.join("chain.pem"), folder.join("key.pem"));
+    std::fs::write(&chain, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    format!(
+        "[websocket]\ncertificate = {:?}\nkey = {:?}",
+        chain.to_str().unwrap(),
+        key_file.to_str().unwrap()
+    )
+}

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kith_network::ProductEnvironment;
+use kith_network::{Environment as _, ProductEnvironment};
 use kith_relay::admin::{self, Control};
+use kith_relay::certificate;
 use kith_relay::config::RelayConfig;
 use kith_relay::folder::Folder;
 use kith_relay::observed::ObservedStore;
@@ -13,7 +14,7 @@ use kith_relay::web::{Shows, Source, Web};
 use kith_relay::{Relay, Status};
 use kith_store::mailbox::MailboxStore;
 use serde_json::json;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::RunArgs;
@@ -24,6 +25,8 @@ use crate::store::{lock, open_store};
 const LISTENING: Duration = Duration::from_secs(10);
 /// How long an end in order may take.
 const ENDING: Duration = Duration::from_secs(4);
+/// How often the certificate is looked at, in milliseconds.
+const CERTIFICATE: u64 = 24 * 60 * 60 * 1_000;
 
 pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyhow::Result<()> {
     let key = folder.read_key()?;
@@ -44,17 +47,33 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
     let status = listening(&relay).await?;
     let source =
         Source::new(relay.clone(), host.clone(), folder.clone(), store.latencies(), control.config());
-    let web = open_web(&config, &host, &Arc::new(source)).await;
+    let web = match open_web(&config, &host, &Arc::new(source)).await {
+        Ok(web) => web,
+        Err(error) => {
+            server.stop();
+            // what it did until now was synced; an end in order only spares the next start some work
+            let _ = tokio::time::timeout(ENDING, relay.shutdown()).await;
+            return Err(error);
+        }
+    };
     let mut signals = Signals::new()?;
     tell(out, &status, &web)?;
     notify("READY=1");
+    let mut certificate_due = host.sleep(0);
     loop {
         tokio::select! {
+            () = &mut certificate_due => {
+                warn_of_certificate(&host);
+                certificate_due = host.sleep(CERTIFICATE);
+            }
             () = control.stopped() => break,
             signal = signals.next() => match signal {
                 Signal::End => break,
                 Signal::Reload => match control.reload().await {
-                    Ok(()) => info!("the configuration was read again"),
+                    Ok(()) => {
+                        info!("the configuration was read again");
+                        warn_of_certificate(&host);
+                    }
                     Err(error) => warn!("the configuration was not taken, the one before is in force: {error}"),
                 },
             },
@@ -91,8 +110,21 @@ async fn listening(relay: &Relay) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-/// Opens what is to be shown. A relay whose page cannot be opened still keeps messages, so that is no reason to end.
-async fn open_web(config: &RelayConfig, host: &Arc<ProductEnvironment>, source: &Arc<Source>) -> Web {
+fn warn_of_certificate(host: &ProductEnvironment) {
+    if let Some(warning) =
+        host.certificate().expires().and_then(|expires| certificate::warning(expires, host.wall()))
+    {
+        warn!("{warning}; {}", certificate::ADVICE);
+    }
+}
+
+/// Opens what is to be shown. What the operator chose must be there; the address that is the default may be taken by another
+/// relay on this machine, and is no reason to keep no messages.
+async fn open_web(
+    config: &RelayConfig,
+    host: &Arc<ProductEnvironment>,
+    source: &Arc<Source>,
+) -> anyhow::Result<Web> {
     let mut web = Web::default();
     for (address, shows, key) in
         [(&config.web.listen, Shows::All, "web.listen"), (&config.web.page, Shows::Page, "web.page")]
@@ -100,11 +132,18 @@ async fn open_web(config: &RelayConfig, host: &Arc<ProductEnvironment>, source: 
         if address.is_empty() {
             continue;
         }
-        if let Err(error) = web.open(host, address, shows, source).await {
-            error!("{key}: nothing is shown there: {error}; set another address and start again");
+        let Err(error) = web.open(host, address, shows, source).await else { continue };
+        if shows == Shows::Page || config.web.listen_chosen {
+            return Err(error).with_context(|| {
+                format!("{key}: {address} cannot be listened on; end the program that has it (`ss -lptn` names it), or set another address in relay.toml")
+            });
         }
+        warn!(
+            "metrics, health and status page are off: {address}: {error}; if another relay runs on this machine, \
+             set web.listen in relay.toml to a port of its own, or to \"\" to do without"
+        );
     }
-    web
+    Ok(web)
 }
 
 /// Connections are files, and the soft limit is meant for programs that use `select`.
