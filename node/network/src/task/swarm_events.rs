@@ -99,7 +99,7 @@ impl Task {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, .. }) => {
                 // No topic is joined, so this was not asked for and is not passed on.
                 if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
-                    gossip.0.report_message_validation_result(
+                    gossip.0.0.report_message_validation_result(
                         &message_id,
                         &propagation_source,
                         gossipsub::MessageAcceptance::Ignore,
