@@ -7,7 +7,7 @@ use std::ops::Bound;
 use thiserror::Error;
 
 use super::{Change, Key, KeyRange, Record, Row};
-use crate::{EntryId, StreamId};
+use crate::EntryId;
 
 /// A row that could not be read. The row is damaged or the store failed; the Engine goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -37,7 +37,7 @@ pub trait Reader: Send {
 
 /// Weight of the rows remembered, above which all are forgotten: they are read again as they are needed.
 const KNOWN_BYTES: usize = 2 * 1024 * 1024;
-/// Weight of a key without a row, and of a range.
+/// Weight of a key, and of a range.
 const KEY_WEIGHT: usize = size_of::<Key>();
 
 /// Rows as they will be once everything handed out is on disk: the store's rows under the changes not yet persisted.
@@ -57,31 +57,40 @@ pub struct Overlay {
 /// What the store holds, as far as it is remembered.
 #[derive(Default)]
 struct Known {
-    rows: BTreeMap<Key, Option<Row>>,
+    rows: BTreeMap<Key, Row>,
     /// Ranges of which every row is remembered.
     whole: BTreeSet<KeyRange>,
-    /// From which number on every row of a stream is remembered: new numbers are asked for all the time.
-    tails: BTreeMap<StreamId, u64>,
+    /// Ranges ordered by a number of which every row behind a key is remembered: what is new comes behind all else.
+    tails: BTreeMap<KeyRange, Key>,
     bytes: usize,
 }
 
 impl Known {
-    fn insert(&mut self, key: Key, row: Option<Row>) {
-        let bytes = weight(row.as_ref());
+    fn insert(&mut self, key: Key, row: Row) {
+        let bytes = weight(Some(&row));
         if self.bytes.saturating_add(bytes) > KNOWN_BYTES {
             *self = Self::default();
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        if let Some(before) = self.rows.insert(key, row) {
-            self.bytes = self.bytes.saturating_sub(weight(before.as_ref()));
-        }
+        let before = self.rows.insert(key, row);
+        self.lighten(before.as_ref());
     }
 
-    /// Every row of the range is among `rows`.
-    fn has_whole(&self, range: &KeyRange) -> bool {
-        let behind = |stream, number| self.tails.get(stream).is_some_and(|from| from <= number);
+    fn remove(&mut self, key: &Key) {
+        let before = self.rows.remove(key);
+        self.lighten(before.as_ref());
+    }
+
+    fn lighten(&mut self, gone: Option<&Row>) {
+        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |row| weight(Some(row))));
+    }
+
+    /// Every row of the range, or of what of it lies behind `after`, is among `rows`.
+    fn has(&self, range: &KeyRange, after: Option<&Key>) -> bool {
+        let behind = |range: &KeyRange, after: &Key| self.tails.get(range).is_some_and(|from| from <= after);
         self.whole.contains(range)
-            || matches!(range, KeyRange::StreamNumber(stream, number) if behind(stream, number))
+            || after.is_some_and(|after| behind(range, after))
+            || before_number(range).is_some_and(|(stream, before)| behind(&stream, &before))
     }
 
     fn note_whole(&mut self, range: KeyRange) {
@@ -90,11 +99,18 @@ impl Known {
         }
     }
 
-    fn note_tail(&mut self, stream: StreamId, from: u64) {
-        if self.tails.insert(stream, from).is_none() {
-            self.bytes = self.bytes.saturating_add(KEY_WEIGHT);
+    fn note_tail(&mut self, range: KeyRange, after: Key) {
+        if self.tails.insert(range, after).is_none() {
+            self.bytes = self.bytes.saturating_add(KEY_WEIGHT * 2);
         }
     }
+}
+
+/// The stream of a number, and the last key that can stand before it.
+fn before_number(range: &KeyRange) -> Option<(KeyRange, Key)> {
+    let KeyRange::StreamNumber(stream, number) = range else { return None };
+    let before = Key::StreamEntry(*stream, number.checked_sub(1)?, EntryId([0xff; 32]));
+    Some((KeyRange::StreamEntries(*stream), before))
 }
 
 fn weight(row: Option<&Row>) -> usize {
@@ -143,11 +159,11 @@ impl Overlay {
     /// The store's row under a key.
     fn stored(&self, key: &Key) -> Result<Option<Row>, ReadError> {
         if let Some(row) = self.known.borrow().rows.get(key) {
-            return Ok(row.clone());
+            return Ok(Some(row.clone()));
         }
         let row = self.base.get(key)?;
         // most keys asked for in vain are asked for once: new ids
-        if row.is_some() {
+        if let Some(row) = &row {
             self.known.borrow_mut().insert(key.clone(), row.clone());
         }
         Ok(row)
@@ -161,27 +177,31 @@ impl Overlay {
         limit: usize,
     ) -> Result<Vec<Row>, ReadError> {
         let (first, last) = range.bounds();
-        let has_whole = self.known.borrow().has_whole(range);
-        if has_whole || self.ends_before(range)? {
+        let has_it = self.known.borrow().has(range, after);
+        if has_it || self.ends_before(range)? {
             let from = after.filter(|after| **after >= first && **after <= last);
             let from = from.map_or(Bound::Included(&first), Bound::Excluded);
             let known = self.known.borrow();
             let rows =
                 known.rows.range((from, Bound::Included(&last))).filter(|(key, _)| range.contains(key));
-            return Ok(rows.filter_map(|(_, row)| row.clone()).take(limit).collect());
+            return Ok(rows.map(|(_, row)| row.clone()).take(limit).collect());
         }
         let rows = self.base.range(range, after, limit)?;
         let all = rows.iter().map(|row| weight(Some(row))).fold(KEY_WEIGHT, usize::saturating_add);
-        if after.is_none() && rows.len() < limit && all < KNOWN_BYTES / 4 {
+        let numbered = matches!(range, KeyRange::Jobs(_) | KeyRange::StreamEntries(_));
+        if (after.is_none() || numbered) && rows.len() < limit && all < KNOWN_BYTES / 4 {
             let mut known = self.known.borrow_mut();
             // all is forgotten before, not between two rows of the range
             if known.bytes.saturating_add(all) > KNOWN_BYTES {
                 *known = Known::default();
             }
             for row in &rows {
-                known.insert(row.key(), Some(row.clone()));
+                known.insert(row.key(), row.clone());
             }
-            known.note_whole(range.clone());
+            match after {
+                None => known.note_whole(range.clone()),
+                Some(after) => known.note_tail(range.clone(), after.clone()),
+            }
         }
         Ok(rows)
     }
@@ -189,15 +209,13 @@ impl Overlay {
     /// Whether the range is of a number behind all that the store has of a stream. Once that is known, it and what is
     /// written behind it is known without the store.
     fn ends_before(&self, range: &KeyRange) -> Result<bool, ReadError> {
-        let KeyRange::StreamNumber(stream, number) = range else { return Ok(false) };
-        if self.known.borrow().tails.contains_key(stream) {
+        let Some((stream, before)) = before_number(range) else { return Ok(false) };
+        if self.known.borrow().tails.contains_key(&stream) {
             return Ok(false);
         }
-        let Some(before) = number.checked_sub(1) else { return Ok(false) };
-        let before = Key::StreamEntry(*stream, before, EntryId([0xff; 32]));
-        let ends = self.base.range(&KeyRange::StreamEntries(*stream), Some(&before), 1)?.is_empty();
+        let ends = self.base.range(&stream, Some(&before), 1)?.is_empty();
         if ends {
-            self.known.borrow_mut().note_tail(*stream, *number);
+            self.known.borrow_mut().note_tail(stream, before);
         }
         Ok(ends)
     }
@@ -314,7 +332,10 @@ impl Overlay {
             for key in batch.keys {
                 let newest = self.changed.get(&key).is_some_and(|newest| newest.batch == batch.n);
                 if newest && let Some(version) = self.changed.remove(&key) {
-                    known.insert(key, version.row);
+                    match version.row {
+                        Some(row) => known.insert(key, row),
+                        None => known.remove(&key),
+                    }
                 }
             }
         }
@@ -334,6 +355,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::StreamId;
     use crate::record::StreamEntry;
 
     /// A store's rows, shared with whoever writes them.
@@ -366,6 +388,8 @@ mod tests {
         /// All is forgotten, as after a start.
         Forget,
         Look(u8, u64),
+        /// At what stands behind a number, this many rows at most.
+        Behind(u8, u64, usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -379,6 +403,9 @@ mod tests {
             2 => Just(Step::Persist),
             1 => Just(Step::Forget),
             6 => (0..2_u8, 0..8_u64).prop_map(|(stream, number)| Step::Look(stream, number)),
+            4 => (0..2_u8, 0..8_u64, 1..9_usize).prop_map(|(stream, number, limit)| {
+                Step::Behind(stream, number, limit)
+            }),
         ];
         prop::collection::vec(step, 1..60)
     }
@@ -445,6 +472,15 @@ mod tests {
                         let found: Vec<Row> = found.into_iter().map(Row::from).collect();
                         let wanted = rows.iter().filter(|(key, _)| range.contains(key));
                         prop_assert_eq!(found, wanted.map(|(_, row)| row.clone()).collect::<Vec<_>>());
+                    }
+                    Step::Behind(stream, number, limit) => {
+                        let range = KeyRange::StreamEntries(StreamId([stream; 16]));
+                        let after = Key::StreamEntry(StreamId([stream; 16]), number, EntryId([0xff; 32]));
+                        let found: Vec<StreamEntry> = overlay.range(&range, Some(&after), limit).unwrap();
+                        let found: Vec<Row> = found.into_iter().map(Row::from).collect();
+                        let wanted = rows.iter().filter(|(key, _)| range.contains(key) && **key > after);
+                        let wanted = wanted.map(|(_, row)| row.clone()).take(limit);
+                        prop_assert_eq!(found, wanted.collect::<Vec<_>>());
                     }
                 }
             }
