@@ -114,7 +114,7 @@ pub enum CreateError {
         mode: u32,
     },
     /// A file or folder.
-    #[error("{path} cannot be written: {source}")]
+    #[error("{path} cannot be written: {source}; is it yours to write in? --data names another folder")]
     Io {
         /// Which.
         path: String,

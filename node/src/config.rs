@@ -75,7 +75,7 @@ pub struct RunChanges {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read or written.
-    #[error("{path} cannot be used: {source}")]
+    #[error("{path} cannot be used: {source}; is the data folder yours to write in?")]
     Io {
         /// The file.
         path: PathBuf,

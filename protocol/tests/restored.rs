@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use kith_protocol::engine::Command;
-use kith_protocol::limits;
 use kith_protocol::record::{
-    Change, Entry, EventBody, Key, KeyRange, Record, Restoration, Stream, StreamEntry,
+    Change, Entry, EventBody, Key, KeyRange, Record, Restoration, Row, Stream, StreamEntry,
 };
 use kith_protocol::testing::{Pair, Weather, Who};
+use kith_protocol::{Wall, limits};
 
 /// Two people with a conversation in both directions, all of it delivered.
 fn talked(seed: u64, messages: usize) -> Pair {
@@ -116,8 +116,40 @@ fn the_asking_goes_on_after_a_second_stop() {
     pair.command(Who::B, Command::AcknowledgeRestoration).unwrap();
     pair.run_for(100);
     assert!(row(&pair, Who::B).unwrap().acknowledged);
-    pair.run_for(limits::RESTORATION_TTL + limits::DAY);
-    assert_eq!(row(&pair, Who::B), None);
+    // and no longer than a month
+    pair.stop(Who::B);
+    let since = pair.now(Who::B).wall.0 - limits::RESTORATION_TTL - limits::HOUR;
+    let old = Restoration { looked_through: Some(Wall(since)), ..row(&pair, Who::B).unwrap() };
+    pair.side(Who::B).disk.apply(vec![Change::Put(old.into())]);
+    pair.start(Who::B);
+    assert!(pair.run_until(5 * limits::MINUTE, |pair| row(pair, Who::B).is_none()));
+}
+
+#[test]
+fn an_entry_that_is_here_without_its_place_is_not_called_lost_and_its_word_counts_again() {
+    let mut pair = talked(16, 10);
+    let with = pair.side(Who::B).account;
+    let first = pair.history(Who::B).into_iter().find(|entry| entry.author == with).unwrap();
+    pair.command(Who::B, Command::Edit { target: first.id, text: "edited".to_owned() }).unwrap();
+    assert!(pair.run_until(60_000, Pair::all_delivered));
+    pair.run_for(1_000);
+    pair.stop(Who::B);
+    lose(&pair, Who::B, |_| true, true);
+    let disk = &pair.side(Who::B).disk;
+    let changes = disk.rows().into_iter().filter_map(|row| match row {
+        Row::StreamEntry(_) | Row::Annotation(_) => Some(Change::Delete(row.key())),
+        // as it was before the edit
+        Row::Entry(entry) if entry.id == first.id => Some(Change::Put(first.clone().into())),
+        _ => None,
+    });
+    disk.apply(changes.collect());
+    pair.start(Who::B);
+    pair.run_for(10_000);
+    let row = row(&pair, Who::B).unwrap();
+    assert_eq!((row.asked(), row.gone), (0, 0));
+    assert!(texts(&pair, Who::B).contains("edited"));
+    pair.send(Who::B, "on it goes").unwrap();
+    assert!(pair.run_until(60_000, Pair::all_delivered));
 }
 
 #[test]

@@ -21,6 +21,10 @@ use crate::folder::Folder;
 /// Longer than the longest single wait of the API.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Further attempts to connect to a node that is there,
+const ATTEMPTS: usize = 3;
+/// and the pause before each.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Events that wait for a slow reader in this process.
 const EVENTS: usize = 4_096;
 /// Calls under way at a time.
@@ -56,16 +60,23 @@ impl Client {
         let token = HeaderValue::from_str(&format!("Bearer {}", file.token))
             .map_err(|_| remote("the token in api.json is damaged; restart the node".to_owned()))?;
         headers.insert(AUTHORIZATION, token);
-        let connected = WsClientBuilder::default()
+        let builder = WsClientBuilder::default()
             .set_headers(headers)
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(ANSWER_TIMEOUT)
             .max_request_size(REQUEST_MAX)
             .max_response_size(ANSWER_MAX)
             .max_concurrent_requests(CALLS)
-            .max_buffer_capacity_per_subscription(EVENTS)
-            .build(&file.address)
-            .await;
+            .max_buffer_capacity_per_subscription(EVENTS);
+        let mut connected = builder.clone().build(&file.address).await;
+        // among many others a socket may be sent away before it has shown the token
+        for _ in 0..ATTEMPTS {
+            if connected.is_ok() || !is_alive(file.pid) || is_free(folder) {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+            connected = builder.clone().build(&file.address).await;
+        }
         match connected {
             Ok(rpc) => Ok(Some(Self { rpc: Arc::new(rpc), pid: file.pid })),
             // the node was killed before it could take the file away; its number may be another program's by now

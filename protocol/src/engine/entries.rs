@@ -55,6 +55,9 @@ impl Engine {
                 self.settle_head(&mut stream)?;
                 self.core.put(stream.clone());
             }
+            if self.was_lost(&stream.id, new.number) {
+                self.core.put(StreamEntry { stream: stream.id, number: new.number, entry: id });
+            }
             self.owe_receipt(&stream)?;
             return Ok(true);
         }

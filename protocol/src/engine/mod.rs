@@ -196,6 +196,8 @@ impl Engine {
         engine.carry = carry::Carry::new(engine.core.random(), first);
         engine.core.begin(now);
         engine.core.timers.set(Timer::Housekeeping, now.mono.plus(1));
+        let looked = engine.look_after_restore();
+        engine.finish(looked, "looking after a restore");
         let started = engine.resume();
         engine.finish(started, "starting");
         Ok(engine)
@@ -203,7 +205,6 @@ impl Engine {
 
     /// Picks up what a stop interrupted.
     fn resume(&mut self) -> Result<(), Fault> {
-        self.look_after_restore()?;
         self.resume_dropping()?;
         self.open_stations()?;
         self.resume_carrying()?;

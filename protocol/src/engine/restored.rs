@@ -1,16 +1,17 @@
 //! After the store was restored with a loss: what its streams lack is found, told, and asked for again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Answer, CommandError};
 use super::core::About;
 use super::entries::missing;
 use super::{Engine, Fault};
+use crate::entry::Body;
 use crate::id::{AccountId, DeviceId, EntryId, StreamId};
 use crate::limits;
 use crate::record::{
-    Contact, ContactState, Conversation, Key, KeyRange, Lost, ReceivedFrontier, Record, Restoration, Row,
-    Stream, StreamEntry,
+    Contact, ContactState, Conversation, Entry, EntryKind, Key, KeyRange, Lost, ReceivedFrontier, Record,
+    Restoration, Row, Stream, StreamEntry,
 };
 
 /// Ranges of numbers that hold nothing any more, by stream: (first, count), ascending, apart.
@@ -56,10 +57,11 @@ impl Engine {
     fn find_lost(&mut self, row: &mut Restoration) -> Result<(), Fault> {
         row.lost.clear();
         row.gone = 0;
+        let placed = self.place_again()?;
         let mut room = RANGES;
         let streams: Vec<Stream> = self.core.range(&KeyRange::Streams, usize::MAX / 4)?;
         for stream in streams {
-            let holes = self.holes_of(&stream)?;
+            let holes = self.holes_of(&stream, placed.get(&stream.id))?;
             if holes.is_empty() {
                 continue;
             }
@@ -79,8 +81,40 @@ impl Engine {
         Ok(())
     }
 
+    /// An entry's own row is written again when its rank rises, what points at it is not: an entry may be here whose place in
+    /// its stream, or whose word about another entry, was lost. Returns the numbers that were given their entries back.
+    fn place_again(&mut self) -> Result<BTreeMap<StreamId, BTreeSet<u64>>, Fault> {
+        let mut placed: BTreeMap<StreamId, BTreeSet<u64>> = BTreeMap::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.core.rows.base().range(&KeyRange::Entries, after.as_ref(), PAGE)?;
+            let full = page.len() == PAGE;
+            after = page.last().map(Row::key);
+            for entry in page.into_iter().filter_map(Entry::from_row) {
+                let place = StreamEntry { stream: entry.stream, number: entry.number, entry: entry.id };
+                let key = Key::StreamEntry(place.stream, place.number, place.entry);
+                if self.core.rows.base().get(&key)?.is_none() {
+                    placed.entry(place.stream).or_default().insert(place.number);
+                    self.core.put(place);
+                }
+                if let Some(target) = spoken_of(&entry)
+                    && self.core.rows.base().get(&Key::Annotation(target, entry.id))?.is_none()
+                {
+                    self.annotate(target, entry.id)?;
+                }
+            }
+            if !full {
+                return Ok(placed);
+            }
+        }
+    }
+
     /// Numbers of a stream that count as held although no entry is there. Places of entries that are gone are given up.
-    fn holes_of(&mut self, stream: &Stream) -> Result<Vec<(u64, u64)>, Fault> {
+    fn holes_of(
+        &mut self,
+        stream: &Stream,
+        placed: Option<&BTreeSet<u64>>,
+    ) -> Result<Vec<(u64, u64)>, Fault> {
         let end =
             stream.beyond.last().map_or(stream.gapless, |(first, count)| first.saturating_add(*count) - 1);
         let range = KeyRange::StreamEntries(stream.id);
@@ -114,6 +148,8 @@ impl Engine {
         for key in gone {
             self.core.delete(key);
         }
+        let placed: Vec<(u64, u64)> = placed.into_iter().flatten().map(|number| (*number, 1)).collect();
+        let holes = without(&holes, &placed);
         // what was never here is asked for as ever
         Ok(without(&holes, &missing(stream, end.saturating_add(1))))
     }
@@ -226,6 +262,18 @@ impl Engine {
             self.lost_numbers.clear();
         }
         Ok(())
+    }
+}
+
+/// The entry that one edits, deletes or reacts to.
+fn spoken_of(entry: &Entry) -> Option<EntryId> {
+    match entry.kind {
+        EntryKind::Edit | EntryKind::Delete | EntryKind::Reaction => {}
+        EntryKind::Text | EntryKind::Unknown => return None,
+    }
+    match crate::entry::parse(&entry.bytes).ok()?.1.body {
+        Body::Edit { target, .. } | Body::Delete { target } | Body::Reaction { target, .. } => Some(target),
+        Body::Text { .. } | Body::Unknown => None,
     }
 }
 

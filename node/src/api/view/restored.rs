@@ -4,6 +4,7 @@ use kith_protocol::record::Restoration;
 use serde::{Deserialize, Serialize};
 
 use super::text::Timestamp;
+use crate::restored::Found;
 
 /// The store was damaged and restored with a loss that the person has not taken note of yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,19 +23,29 @@ pub struct RestoredView {
     pub asked: u64,
     /// Of these, not here yet.
     pub missing: u64,
+    /// Of these, taken back by their author, or lost there too.
+    pub void: u64,
     /// Messages, edits and reactions that nobody can be asked for.
     pub gone: u64,
 }
 
 impl RestoredView {
-    /// `missing`: of what was asked for, not here yet.
-    pub(crate) fn of(row: &Restoration, missing: u64) -> Self {
+    pub(crate) fn of(row: &Restoration, found: Found) -> Self {
+        let Found { missing, void } = found;
         let mut text = row.sentence();
         if row.looked_through.is_some() && row.asked() > 0 {
-            text.push_str(&match missing {
-                0 => ". All that was asked for is here again".to_owned(),
-                n => format!(". Of what was asked for, {n} did not come yet"),
+            text.push_str(&match (missing, void) {
+                (0, 0) => ". All that was asked for is here again".to_owned(),
+                (0, _) => ". What was asked for is here again".to_owned(),
+                (n, _) => format!(". Of what was asked for, {n} did not come yet"),
             });
+            match void {
+                0 => {}
+                1 => text.push_str(", and 1 was taken back by its author or is lost there too"),
+                n => {
+                    text.push_str(&format!(", and {n} were taken back by their author or are lost there too"))
+                }
+            }
         }
         text.push_str(". `kith store acknowledge` ends this reminder");
         Self {
@@ -45,6 +56,7 @@ impl RestoredView {
             rows_lost: row.rows_lost,
             asked: row.asked(),
             missing,
+            void,
             gone: row.gone,
         }
     }

@@ -162,3 +162,38 @@ async fn find(session: &Session, wanted: &str) -> anyhow::Result<RelayView> {
         (None, _) => bail!("no relay of yours is called {wanted:?}; `kith relay list` shows them"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_node::api::Timestamp;
+    use kith_node::protocol::DeviceId;
+
+    use super::*;
+
+    #[test]
+    fn a_relay_that_is_not_connected_is_not_shown_as_if_it_were_up() {
+        let mut relay = RelayView {
+            relay: DeviceId([1; 32]),
+            address: "/ip4/192.0.2.7/tcp/4001".to_owned(),
+            state: RelayStatus::Open,
+            reason: None,
+            named: true,
+            connected: false,
+            items: 1,
+            bytes: 512,
+            quota_items: 1_000,
+            quota_bytes: 1_000_000,
+            uptime_permille: Some(966),
+            latency_ms: 0,
+            kept: 0,
+            broken: 0,
+            added: Timestamp(0),
+        };
+        let shown = lines(&Out::plain(100), &relay).join("\n");
+        assert!(shown.contains("not connected now") && shown.contains("was up 96.6 %"), "{shown}");
+        assert!(shown.contains("held 1 envelope for you when it was last asked"), "{shown}");
+        relay.connected = true;
+        let shown = lines(&Out::plain(100), &relay).join("\n");
+        assert!(shown.contains(", holds 1 envelope for you") && !shown.contains("was up"), "{shown}");
+    }
+}
