@@ -26,6 +26,10 @@ use crate::host::{Host, now};
 /// Inputs handled in one turn before their outputs are committed.
 const TURN: usize = 64;
 
+/// Inputs behind a commit up to which it may be written in this thread: with more there is enough to do while the disk
+/// works. A receipt and an acknowledgement come together.
+const FEW: usize = 2;
+
 /// What outlives an Engine.
 pub(super) struct Ports {
     pub(super) host: Arc<dyn Host>,
@@ -39,6 +43,13 @@ pub(super) struct Ports {
     pub(super) deposits: Deposits,
     pub(super) answers: mpsc::Receiver<Answered>,
     pub(super) stop: CancellationToken,
+}
+
+impl Ports {
+    /// Nothing waits to be taken.
+    fn is_quiet(&self) -> bool {
+        self.events.is_empty() && self.calls.is_empty() && self.answers.is_empty()
+    }
 }
 
 /// Why the Engine's life is over.
@@ -60,6 +71,8 @@ pub(super) struct Driver {
     pending: BTreeMap<CommandId, oneshot::Sender<Result<kith_protocol::engine::Answer, Error>>>,
     next_command: u64,
     timer: Option<(Mono, BoxFuture<'static, ()>)>,
+    /// Inputs since outputs were last handed to the store.
+    taken: usize,
     /// Deposits that could not even be begun.
     not_begun: Vec<Answered>,
 }
@@ -83,6 +96,7 @@ impl Driver {
             pending: BTreeMap::new(),
             next_command: 0,
             timer: None,
+            taken: 0,
             not_begun: Vec::new(),
         }
     }
@@ -228,6 +242,7 @@ impl Driver {
 
     fn tell(&mut self, input: Input, ports: &mut Ports) {
         ports.host.hear(&input);
+        self.taken += 1;
         self.engine.handle_input(input, now(ports.host.as_ref()));
         self.drain_outputs(ports);
     }
@@ -279,8 +294,13 @@ impl Driver {
         loop {
             self.drain_outputs(ports);
             let formed = self.queue.is_formed();
+            let nothing_else = self.taken <= FEW && self.queue.is_light() && ports.is_quiet();
+            self.taken = 0;
             let store = &self.store;
-            self.queue.commit(|changes| store.commit(changes));
+            self.queue.commit(|changes| match nothing_else {
+                true => store.commit_here(changes),
+                false => store.commit(changes),
+            });
             if !formed || self.queue.is_full() {
                 return;
             }

@@ -10,6 +10,10 @@ use kith_store::{CommitError, CommitTicket};
 const AHEAD_BYTES: usize = 1024 * 1024;
 /// and this many rows, before they are committed.
 const AHEAD_ROWS: usize = 1_000;
+/// What a message of usual size takes at most.
+const LIGHT_ROWS: usize = 64;
+/// Bytes of it.
+const LIGHT_BYTES: usize = 64 * 1024;
 /// Commits on their way to the disk. The store joins those that wait into one write.
 const COMMITS: usize = 64;
 /// Outputs that wait for the disk, above which nothing more is read.
@@ -86,6 +90,12 @@ impl Queue {
         }
         let forming = std::mem::take(&mut self.forming);
         self.commits.push_back(Commit { ticket: store(forming.changes), n, behind: forming.behind });
+    }
+
+    /// No commit is on its way to the disk, and the next is as small as a message's.
+    pub(super) fn is_light(&self) -> bool {
+        let Forming { changes, bytes, .. } = &self.forming;
+        self.commits.is_empty() && changes.len() <= LIGHT_ROWS && *bytes <= LIGHT_BYTES
     }
 
     /// Waits for the oldest commit; never ends while there is none. Cancelling loses nothing.

@@ -15,6 +15,10 @@ const WAITING: usize = 4096;
 const LAZY: Duration = Duration::from_secs(1);
 /// The export log is on disk after this: under the five seconds promised.
 const LOG: Duration = Duration::from_secs(4);
+/// Microseconds up to which a small commit is written by its caller: less than a person or a connection would notice.
+const QUICK: u64 = 500;
+/// Microseconds a single slow commit counts at most: the disk of a moment is not the disk.
+const FORGIVEN: u64 = 4 * QUICK;
 /// A write that takes longer is reported.
 pub(crate) const STALLED: Duration = Duration::from_secs(30);
 
@@ -36,10 +40,61 @@ impl std::fmt::Debug for Request {
     }
 }
 
+/// The writer, and when it has something to do by itself. Whoever holds it writes.
+#[derive(Debug)]
+struct Desk {
+    writer: Writer,
+    /// When the engine has to put on disk what it took.
+    lazy_due: Option<Instant>,
+    /// When the log has to be put on disk.
+    log_due: Option<Instant>,
+}
+
+impl Desk {
+    fn due(&self) -> Option<Instant> {
+        [self.lazy_due, self.log_due].into_iter().flatten().min()
+    }
+
+    /// Sets the times after something was written.
+    fn plan(&mut self, time: Instant) {
+        self.lazy_due = if self.writer.has_lazy() { self.lazy_due.or(Some(time + LAZY)) } else { None };
+        self.log_due = if self.writer.log_is_unsynced() { self.log_due.or(Some(time + LOG)) } else { None };
+    }
+
+    /// Whether there is something to do although nobody asks.
+    fn has_chores(&self) -> bool {
+        self.writer.needs_tending() || self.writer.has_much_lazy()
+    }
+
+    /// Does what is due.
+    fn do_chores(&mut self, time: Instant) {
+        if self.lazy_due.is_some_and(|due| due <= time) || self.writer.has_much_lazy() {
+            if let Err(error) = self.writer.sync_engine() {
+                tracing::error!(%error, "the engine could not put its commits on disk");
+            }
+            self.lazy_due = None;
+        }
+        if self.log_due.is_some_and(|due| due <= time) {
+            if let Err(error) = self.writer.sync_log() {
+                tracing::error!(%error, "the export log could not be put on disk");
+            }
+            self.log_due = None;
+        }
+        self.writer.tend();
+        self.plan(time);
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     requests: VecDeque<Request>,
     closed: bool,
+    /// Absent while somebody writes.
+    desk: Option<Box<Desk>>,
+    /// Whoever had the writer did not bring it back.
+    lost: bool,
+    /// When the storage thread wakes by itself.
+    wakes: Option<Instant>,
     /// The result of closing, once closed.
     result: Option<Result<(), CommitError>>,
 }
@@ -55,24 +110,62 @@ pub(crate) struct Queue {
     started: Instant,
     /// Milliseconds after `started` at which the write under way began, plus one; zero while idle.
     busy: AtomicU64,
+    /// What a commit written by its caller took lately, in microseconds.
+    took: AtomicU64,
     rouser: Option<Rouser>,
 }
 
 /// The store's own clock: it counts pauses between syncs and is part of no protocol.
-#[allow(clippy::disallowed_methods, reason = "only the storage thread reads it, which no simulation runs")]
+#[allow(clippy::disallowed_methods, reason = "only threads that write read it, which no simulation runs")]
 fn now() -> Instant {
     Instant::now()
 }
 
+/// Brings the writer back, also when writing panics: then it is lost, and everybody is told instead of waiting for it.
+struct Holding<'a> {
+    queue: &'a Queue,
+    desk: Option<Box<Desk>>,
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.queue.mark(false);
+        let desk = self.desk.take();
+        let mut state = self.queue.lock();
+        match desk {
+            Some(desk) if !std::thread::panicking() => {
+                let sooner = desk.due().is_some_and(|due| state.wakes.is_none_or(|wakes| due < wakes));
+                if sooner || desk.has_chores() || !state.requests.is_empty() || state.closed {
+                    self.queue.work.notify_one();
+                }
+                state.desk = Some(desk);
+            }
+            _ => {
+                state.lost = true;
+                state.closed = true;
+                let unanswered = std::mem::take(&mut state.requests);
+                drop(state);
+                self.queue.work.notify_all();
+                self.queue.room.notify_all();
+                drop(unanswered);
+            }
+        }
+    }
+}
+
 impl Queue {
-    pub(crate) fn new(rouser: Option<Rouser>) -> Self {
+    pub(crate) fn new(writer: Writer) -> Self {
+        let rouser = writer.rouser();
+        let mut desk = Desk { writer, lazy_due: None, log_due: None };
+        desk.plan(now());
         Self {
             rouser,
-            state: Mutex::default(),
+            state: Mutex::new(State { desk: Some(Box::new(desk)), ..State::default() }),
             work: Condvar::new(),
             room: Condvar::new(),
             started: now(),
             busy: AtomicU64::new(0),
+            took: AtomicU64::new(0),
         }
     }
 
@@ -87,7 +180,7 @@ impl Queue {
         }
         // dropped unanswered, its ticket says that the store is closed
         if !state.closed {
-            let idle = state.requests.is_empty() && self.busy_for().is_none();
+            let idle = state.requests.is_empty() && state.desk.is_some();
             state.requests.push_back(request);
             self.work.notify_one();
             drop(state);
@@ -107,6 +200,46 @@ impl Queue {
             tracing::error!(?busy, "the store has been writing for long; the disk or the engine hangs");
         }
         self.push(Request::Commit(pending));
+    }
+
+    /// Commits in this thread if the writer is free and the disk has been quick; otherwise like [`Queue::commit`].
+    pub(crate) fn commit_here(&self, pending: Pending) {
+        let Some(mut holding) = self.hold_if_idle() else { return self.commit(pending) };
+        if let Some(rouser) = &self.rouser {
+            rouser.rouse();
+        }
+        if let Some(desk) = &mut holding.desk {
+            let start = now();
+            desk.writer.write([pending]);
+            let end = now();
+            self.note(end.saturating_duration_since(start));
+            desk.plan(end);
+        }
+    }
+
+    /// The writer, if nobody has it, nothing waits for it and a commit would not keep its caller for long.
+    fn hold_if_idle(&self) -> Option<Holding<'_>> {
+        if self.took.load(Ordering::Relaxed) > QUICK {
+            return None;
+        }
+        let mut state = self.lock();
+        if state.closed
+            || !state.requests.is_empty()
+            || state.desk.as_ref().is_none_or(|desk| desk.has_chores())
+        {
+            return None;
+        }
+        let desk = state.desk.take();
+        drop(state);
+        self.mark(true);
+        Some(Holding { queue: self, desk })
+    }
+
+    /// Notes what a small commit took: an eighth of each counts, so that one slow one among many quick ones is forgiven.
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(FORGIVEN);
+        let before = self.took.load(Ordering::Relaxed);
+        self.took.store((before * 7 + took) / 8, Ordering::Relaxed);
     }
 
     pub(crate) fn run_between(&self, job: Job) {
@@ -134,49 +267,29 @@ impl Queue {
     }
 
     /// The thread's whole life.
-    pub(crate) fn run(&self, mut writer: Writer) {
-        let (mut lazy_due, mut log_due) = (None, None);
-        loop {
-            let due = [lazy_due, log_due].into_iter().flatten().min();
-            let (requests, closed) = self.take(due, writer.needs_tending());
-            let worked = !requests.is_empty();
-            if worked {
+    pub(crate) fn run(&self) {
+        while let Some((mut holding, requests, closed)) = self.take() {
+            let Some(desk) = &mut holding.desk else { return };
+            if !requests.is_empty() {
                 self.mark(true);
-                Self::serve(&mut writer, requests);
+                let (start, single) = (now(), requests.len() == 1);
+                Self::serve(&mut desk.writer, requests);
+                if single {
+                    self.note(now().saturating_duration_since(start));
+                }
                 self.mark(false);
             }
             if closed {
-                break;
+                let desk = holding.desk.take();
+                let result = desk.map_or_else(|| self.result(), |mut desk| desk.writer.close());
+                // the engine was let go before anyone is told that the store is closed
+                self.lock().result = Some(result);
+                return;
             }
             let time = now();
-            if writer.has_lazy() {
-                let due = *lazy_due.get_or_insert(time + LAZY);
-                if due <= time || writer.has_much_lazy() {
-                    if let Err(error) = writer.sync_engine() {
-                        tracing::error!(%error, "the engine could not put its commits on disk");
-                    }
-                    lazy_due = None;
-                }
-            } else {
-                lazy_due = None;
-            }
-            if writer.log_is_unsynced() {
-                let due = *log_due.get_or_insert(time + LOG);
-                if due <= time {
-                    if let Err(error) = writer.sync_log() {
-                        tracing::error!(%error, "the export log could not be put on disk");
-                    }
-                    log_due = None;
-                }
-            } else {
-                log_due = None;
-            }
-            writer.tend();
+            desk.plan(time);
+            desk.do_chores(time);
         }
-        let result = writer.close();
-        // the engine is let go before anyone is told that the store is closed
-        drop(writer);
-        self.lock().result = Some(result);
     }
 
     fn mark(&self, busy: bool) {
@@ -185,20 +298,38 @@ impl Queue {
         self.busy.store(if busy { at } else { 0 }, Ordering::Relaxed);
     }
 
-    /// All that waits; waits for something unless there is housekeeping to do.
-    fn take(&self, due: Option<Instant>, tending: bool) -> (VecDeque<Request>, bool) {
+    /// The writer with all that waits; waits for something to do. `None` if the writer is lost.
+    fn take(&self) -> Option<(Holding<'_>, VecDeque<Request>, bool)> {
         let mut state = self.lock();
-        while state.requests.is_empty() && !state.closed && !tending {
-            match due.map(|due| due.saturating_duration_since(now())) {
-                None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => break,
-                Some(left) => {
-                    state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-                }
+        loop {
+            if state.lost {
+                return None;
             }
+            let mut left = None;
+            if let Some(desk) = &state.desk {
+                let due = desk.due();
+                left = due.map(|due| due.saturating_duration_since(now()));
+                let idle = state.requests.is_empty() && !state.closed && !desk.has_chores();
+                if !idle || left.is_some_and(|left| left.is_zero()) {
+                    break;
+                }
+                state.wakes = due;
+            } else {
+                state.wakes = None;
+            }
+            state = match left {
+                None => self.work.wait(state),
+                Some(left) => self
+                    .work
+                    .wait_timeout(state, left)
+                    .map(|(state, _)| state)
+                    .map_err(|error| PoisonError::new(error.into_inner().0)),
+            }
+            .unwrap_or_else(PoisonError::into_inner);
         }
         self.room.notify_all();
-        (std::mem::take(&mut state.requests), state.closed)
+        let holding = Holding { queue: self, desk: state.desk.take() };
+        Some((holding, std::mem::take(&mut state.requests), state.closed))
     }
 
     fn serve(writer: &mut Writer, requests: VecDeque<Request>) {

@@ -30,8 +30,8 @@ fn crash_config(folder: &Path, engine: EngineKind) -> StoreConfig {
     StoreConfig { export_min_bytes: 100_000, ..config(folder, engine) }
 }
 
-/// Not a test of its own: what the killed process does. It writes messages, a few on the way at a time, and says which
-/// are acknowledged.
+/// Not a test of its own: what the killed process does. It writes messages, by turns a few on the way at a time and one
+/// after the other in its own thread, and says which are acknowledged.
 #[test]
 fn writer() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -41,8 +41,11 @@ fn writer() {
     let mut waiting: std::collections::VecDeque<(u64, CommitTicket)> = std::collections::VecDeque::new();
     let mut out = std::io::stdout();
     for n in start.. {
-        waiting.push_back((n, store.commit(message(n))));
-        if waiting.len() as u64 > n % 4 {
+        let alone = n / 16 % 2 == 0;
+        let commit = if alone { Store::commit_here } else { Store::commit };
+        waiting.push_back((n, commit(&store, message(n))));
+        let under_way = if alone { 0 } else { n % 4 };
+        while waiting.len() as u64 > under_way {
             let (n, ticket) = waiting.pop_front().unwrap();
             ticket.wait().unwrap();
             writeln!(out, "ack {n}").unwrap();

@@ -40,6 +40,7 @@ for_each_engine!(
     entries_are_found_by_the_start_of_their_id,
     events_resume_after_a_cursor,
     commits_of_many_threads_are_all_kept,
+    a_commit_in_the_callers_thread_keeps_its_place_among_the_others,
     a_commit_that_is_too_large_is_refused_and_stops_those_behind_it,
     another_key_is_told_from_damage,
     a_check_of_a_sound_store_finds_nothing,
@@ -242,7 +243,11 @@ fn commits_of_many_threads_are_all_kept(place: &Place) {
                     .map(|n| {
                         let changes =
                             vec![put(entry(thread, thread * 1_000 + n)), put(seen(thread * 1_000 + n))];
-                        if n % 2 == 0 { store.commit(changes) } else { store.commit_lazy(changes) }
+                        match n % 3 {
+                            0 => store.commit(changes),
+                            1 => store.commit_lazy(changes),
+                            _ => store.commit_here(changes),
+                        }
                     })
                     .collect();
                 for ticket in tickets {
@@ -260,6 +265,30 @@ fn commits_of_many_threads_are_all_kept(place: &Place) {
     assert_eq!(store.stats().unwrap().commits, 400);
     assert_eq!(store.stats().unwrap().rows, 800);
     assert!(store.check().unwrap().is_sound());
+}
+
+fn a_commit_in_the_callers_thread_keeps_its_place_among_the_others(place: &Place) {
+    let store = place.open();
+    let mut answered = 0;
+    for round in 0..50 {
+        for n in 0..round % 3 {
+            // its ticket is dropped: nobody waits, and it is under way when the next comes
+            drop(store.commit(vec![put(Clock { believed: Wall(round * 10 + n) })]));
+        }
+        let ticket = store.commit_here(vec![put(Clock { believed: Wall(round * 10 + 9) })]);
+        answered += usize::from(ticket.try_result().is_some());
+        ticket.wait().unwrap();
+        assert_eq!(store.row::<Clock>(&Key::Clock).unwrap().unwrap().believed, Wall(round * 10 + 9));
+    }
+    assert!(answered > 0, "an idle store's first commit is written in the caller's thread");
+    store.close().unwrap();
+    if place.engine != EngineKind::Memory {
+        assert_eq!(store.commit_here(vec![put(entry(1, 1))]).wait(), Err(CommitError::Closed));
+    }
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.row::<Clock>(&Key::Clock).unwrap().unwrap().believed, Wall(499));
+    assert_eq!(store.stats().unwrap().commits, 99);
 }
 
 fn a_commit_that_is_too_large_is_refused_and_stops_those_behind_it(place: &Place) {

@@ -19,7 +19,8 @@ impl Engine {
         }
     }
 
-    /// Tells devices what they are owed: at once unless they were told often lately; then joined.
+    /// Tells devices what they are owed: at once unless they were told often lately; then joined. It is not counted while
+    /// all they were told before has left: whoever sends one message after the other waits for each.
     pub(super) fn tell_all(&mut self) {
         while let Some(device) = self.tell.pop_first() {
             let now = self.core.now.mono;
@@ -33,6 +34,10 @@ impl Engine {
                     self.report(&fault, "answering");
                 }
                 self.core.commit();
+                let newest = self.core.rows.newest();
+                if let Some(link) = self.links.get_mut(&device) {
+                    link.told_behind = newest;
+                }
             } else {
                 self.core.timers.set_earlier(Timer::Receipts(device), due);
             }
@@ -48,7 +53,9 @@ impl Engine {
             link.told = now;
             link.told_times = 0;
         }
-        link.told_times += 1;
+        if !self.core.rows.is_persisted(link.told_behind) {
+            link.told_times += 1;
+        }
         let acks = std::mem::take(&mut link.acks);
         let streams = std::mem::take(&mut link.receipts);
         // the receipt first: it is what the person waits for

@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub(super) told: Mono,
     /// How often it was told something since then.
     pub(super) told_times: u32,
+    /// The batch that what it was told last stood behind.
+    pub(super) told_behind: u64,
     /// When it was last sent receipts: those of the last moments may be lost with the link.
     pub(super) receipted: Option<Mono>,
 }
@@ -63,6 +65,7 @@ impl Link {
             receipts: BTreeSet::new(),
             told: Mono(0),
             told_times: 0,
+            told_behind: 0,
             receipted: None,
         }
     }

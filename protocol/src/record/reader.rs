@@ -311,6 +311,16 @@ impl Overlay {
         Some((n, changes))
     }
 
+    /// Number of the newest batch that was closed.
+    pub const fn newest(&self) -> u64 {
+        self.open.n.saturating_sub(1)
+    }
+
+    /// Whether all batches up to `n` are on disk.
+    pub fn is_persisted(&self, n: u64) -> bool {
+        self.sealed.front().is_none_or(|batch| batch.n > n)
+    }
+
     /// Takes the open batch back, as if nothing had been set.
     pub fn abandon(&mut self) {
         while let Some((key, before)) = self.undo.pop() {
