@@ -19,7 +19,7 @@ use kith_protocol::secret::Secret32;
 use kith_protocol::wire::relay::{Answer, Ask};
 use kith_protocol::{EnvelopeId, MailboxId, RightId, Wall};
 use kith_store::EngineKind;
-use kith_store::mailbox::{KvConfig, KvStore, MailboxStore as _, Written};
+use kith_store::mailbox::{KvConfig, KvStore, MailboxStore as _};
 use support::peer::*;
 use support::process::{Process, rss};
 use tokio::time::Instant;
@@ -343,7 +343,7 @@ async fn fill(folder: &std::path::Path, envelopes: u64) {
                 tombstones: 0,
             });
         }
-        assert!(matches!(store.write(batch, now).await.unwrap(), Written::Done(_)));
+        assert!(store.write(vec![batch], now).await.unwrap().is_whole());
     }
     store.close().await.unwrap();
 }

@@ -73,8 +73,10 @@ counters! {
     batch_jobs,
     /// Milliseconds spent waiting for them.
     batch_millis,
-    /// Batches decided again because another relay was faster.
+    /// Batches of which another relay was faster with a part.
     conflicts,
+    /// Decisions made again because of that.
+    decided_again,
     /// Reads and writes of the store that failed.
     store_failures,
     /// Rows found damaged.

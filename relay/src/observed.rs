@@ -122,13 +122,13 @@ impl MailboxStore for ObservedStore {
         })
     }
 
-    fn write(&self, batch: Batch, now: Wall) -> Doing<'_, Written> {
+    fn write(&self, batches: Vec<Batch>, now: Wall) -> Doing<'_, Written> {
         Box::pin(async move {
             let _quiet = self.gate.lock().await;
             // before: a write that fails may have been made all the same
-            self.remember(&batch);
+            batches.iter().for_each(|batch| self.remember(batch));
             let watch = Stopwatch::start();
-            let written = self.inner.write(batch, now).await;
+            let written = self.inner.write(batches, now).await;
             self.latencies.writes.observe(watch.elapsed());
             written
         })

@@ -106,6 +106,61 @@ async fn one_of_two_processes_is_killed_under_load_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deposits_at_two_processes_in_the_same_mailboxes_keep_their_order_and_hold_up_no_others() {
+    const EACH: u64 = 300;
+    let Some(server) = Server::started() else { return };
+    let relays = two(&server);
+    let mut owners = Vec::new();
+    for n in 0..4 {
+        let owner = Owner::connect(relays[0].tcp(), 1 + n).await;
+        owner.ready(0..1).await;
+        owners.push(std::sync::Arc::new(owner));
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for (n, relay) in relays.iter().enumerate() {
+        let contact = Peer::connect(relay.tcp(), 50 + n as u64).await;
+        let owners = owners.clone();
+        tasks.spawn(async move {
+            let mut under_way = std::collections::VecDeque::new();
+            for number in 0..EACH {
+                // the first two mailboxes are everybody's, each of the others is one process's own
+                let at = if number % 4 == 3 { 2 + n } else { (number % 2) as usize };
+                let letter = envelope(&format!("{n} {number}"), 256);
+                under_way.push_back(contact.send(owners[at].deposit(0, &letter, TTL)).await);
+                if under_way.len() >= 32 {
+                    custody(&under_way.pop_front().unwrap().await.unwrap()[0]);
+                }
+            }
+            for answer in under_way {
+                custody(&answer.await.unwrap()[0]);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let mut counted = 0;
+    for owner in &owners {
+        let ids: Vec<_> = owner.list().await.iter().map(|listed| listed.id).collect();
+        let bodies: std::collections::HashMap<_, _> =
+            owner.get(&ids).await.into_iter().map(|stored| (stored.id, stored.envelope)).collect();
+        let mut last = [None; 2];
+        for id in &ids {
+            let text = std::str::from_utf8(&bodies[id]).unwrap().trim_end_matches('\0');
+            let (n, number) = text.split_once(' ').unwrap();
+            let (n, number): (usize, u64) = (n.parse().unwrap(), number.parse().unwrap());
+            assert!(last[n] < Some(number), "{number} of {n} after {:?}", last[n]);
+            last[n] = Some(number);
+        }
+        counted += ids.len() as u64;
+    }
+    assert_eq!(counted, 2 * EACH);
+    let sum = |counter: &str| -> u64 {
+        relays.iter().map(|relay| relay.status()["counters"][counter].as_u64().unwrap()).sum()
+    };
+    assert!(sum("conflicts") > 0 && sum("decided_again") >= sum("conflicts"), "nothing was provoked");
+    relays[0].audit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_database_is_killed_under_load_and_comes_back() {
     let Some(mut server) = Server::started() else { return };
     let relays = two(&server);
@@ -208,7 +263,7 @@ async fn an_operator_checks_runs_backs_up_and_restores_a_relay_on_a_database() {
     let mut b = a.another(&config);
     a.start();
     b.start();
-    assert!(findings(&a)[0]["found"].as_str().unwrap().contains("tables of version 1"));
+    assert!(findings(&a)[0]["found"].as_str().unwrap().contains("tables of version 2"));
     assert_eq!(a.status()["store"], "postgres");
     // a token of one process opens a mailbox at the other
     let made = a.json(&["token", "create", "--uses", "1", "--label", "friends"]).remove(0);

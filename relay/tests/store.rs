@@ -175,10 +175,9 @@ fn batch(rows: &Rows) -> Batch {
 }
 
 async fn written(store: &dyn MailboxStore, batch: Batch) -> Totals {
-    match store.write(batch, NOW).await.unwrap() {
-        Written::Done(totals) => totals,
-        Written::Conflict => panic!("a conflict"),
-    }
+    let written = store.write(vec![batch], NOW).await.unwrap();
+    assert!(written.is_whole(), "{written:?}");
+    written.totals.unwrap()
 }
 
 async fn one(store: &dyn MailboxStore, read: Read) -> Found {
@@ -331,7 +330,7 @@ async fn every_read_finds_what_was_written(kind: &Kind) {
             totals,
         };
         assert_eq!(written(store.as_ref(), gone).await, Totals::default());
-        store.write(Batch::default(), NOW.plus(5)).await.unwrap();
+        store.write(Vec::new(), NOW.plus(5)).await.unwrap();
         assert_eq!(store.state().await.unwrap().last, Some(NOW.plus(5)));
         assert_holds(store.as_ref(), &Rows::new()).await;
         store.close().await.unwrap();
@@ -366,7 +365,8 @@ async fn what_is_expected_decides_whether_anything_is_written(kind: &Kind) {
             expected: wrong.clone(),
             totals: Totals { envelopes: 1, ..Totals::default() },
         };
-        assert_eq!(store.write(changed, NOW.plus(9)).await.unwrap(), Written::Conflict, "{wrong:?}");
+        let none = Written { totals: None, conflicts: wrong.iter().map(|(key, _)| *key).collect() };
+        assert_eq!(store.write(vec![changed], NOW.plus(9)).await.unwrap(), none);
         assert_holds(store.as_ref(), &rows).await;
         assert_eq!(store.state().await.unwrap(), state);
     }
@@ -377,9 +377,67 @@ async fn what_is_expected_decides_whether_anything_is_written(kind: &Kind) {
         totals: Totals { mailboxes: 1, ..Totals::default() },
     };
     assert_eq!(written(store.as_ref(), good.clone()).await.mailboxes, 3);
-    assert_eq!(store.write(good, NOW).await.unwrap(), Written::Conflict);
+    assert_eq!(store.write(vec![good], NOW).await.unwrap().totals, None);
     store.close().await.unwrap();
-    assert!(store.write(Batch::default(), NOW).await.is_err());
+    assert!(store.write(Vec::new(), NOW).await.is_err());
+}
+
+fn version(row: Option<&Row>) -> Option<u64> {
+    match row {
+        Some(Row::Mailbox(row)) => Some(row.version),
+        Some(Row::Token(row)) => Some(row.version),
+        _ => None,
+    }
+}
+
+async fn what_fits_is_written_beside_what_does_not(kind: &Kind) {
+    let store = kind.open().await;
+    let token_key = RowKey::Token([200; 16]);
+    let mut rows: Rows = [(RowKey::Mailbox(id(1)), mailbox(4)), (token_key, token(7))].into();
+    let made = Batch {
+        expected: rows.keys().map(|key| (*key, None)).collect(),
+        changes: rows.iter().map(|(key, row)| (*key, Some(row.clone()))).collect(),
+        totals: Totals { mailboxes: 1, ..Totals::default() },
+    };
+    written(store.as_ref(), made).await;
+    let part = |heads: &[(RowKey, Option<u64>, Row)], n: u8| Batch {
+        expected: heads.iter().map(|(key, expected, _)| (*key, *expected)).collect(),
+        changes: heads
+            .iter()
+            .map(|(key, _, row)| (*key, Some(row.clone())))
+            .chain([
+                (RowKey::Envelope(id(n), 1), Some(letter(n, 300))),
+                (RowKey::Bundle(id(n)), Some(Row::Bundle(Bytes::from(vec![n; 99])))),
+                (RowKey::Visit(9, id(n)), Some(Row::Mark)),
+            ])
+            .collect(),
+        totals: Totals { envelopes: i64::from(n), ..Totals::default() },
+    };
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(|n| RowKey::Mailbox(id(n)));
+    let fits = [part(&[(first, Some(4), mailbox(5))], 1), part(&[(third, None, mailbox(1))], 3)];
+    let wrong = [
+        // it has gone, or was never there
+        part(&[(second, Some(1), mailbox(2))], 2),
+        // the mailbox alone would fit
+        part(&[(fourth, None, mailbox(1)), (token_key, Some(8), token(9))], 4),
+    ];
+    for batch in &fits {
+        rows.extend(batch.changes.iter().map(|(key, row)| (*key, row.clone().unwrap())));
+    }
+    let [fits_a, fits_b] = fits;
+    let [wrong_a, wrong_b] = wrong;
+    let batches = vec![wrong_a.clone(), fits_a, wrong_b.clone(), fits_b];
+    let done = store.write(batches, NOW.plus(3)).await.unwrap();
+    assert_eq!((done.totals.unwrap().envelopes, done.conflicts), (4, vec![second, fourth, token_key]));
+    assert_holds(store.as_ref(), &rows).await;
+    let state = store.state().await.unwrap();
+    assert_eq!((state.totals.envelopes, state.last), (4, Some(NOW.plus(3))));
+    // nothing fits: nothing is written
+    let done = store.write(vec![wrong_a, wrong_b], NOW.plus(4)).await.unwrap();
+    assert_eq!(done, Written { totals: None, conflicts: vec![second, fourth, token_key] });
+    assert_holds(store.as_ref(), &rows).await;
+    assert_eq!(store.state().await.unwrap(), state);
+    store.close().await.unwrap();
 }
 
 /// Random batches, next to a map that does the same.
@@ -413,25 +471,40 @@ async fn a_store_does_what_a_map_does(kind: &Kind) {
                 gone.push(*key);
             }
         }
-        let change =
-            Totals { envelopes: rng.random_range(-5..9), bytes: -(round.cast_signed()), ..Totals::default() };
-        let mut batch = Batch { totals: change, ..Batch::default() };
-        for key in changes.keys().chain(&gone) {
-            match rows.get(key) {
-                Some(Row::Mailbox(row)) => batch.expected.push((*key, Some(row.version))),
-                Some(Row::Token(row)) => batch.expected.push((*key, Some(row.version))),
-                None if matches!(key, RowKey::Mailbox(_) | RowKey::Token(_)) => {
-                    batch.expected.push((*key, None))
-                }
-                _ => {}
+        // a batch for each mailbox and token; of some, somebody else was faster with the mailbox
+        let mut parts: BTreeMap<RowKey, Batch> = BTreeMap::new();
+        let changes = changes.into_iter().map(|(key, row)| (key, Some(row)));
+        for (key, row) in changes.chain(gone.into_iter().map(|key| (key, None))) {
+            let batch = parts.entry(key.head()).or_default();
+            if key == key.head() {
+                batch.expected.push((key, version(rows.get(&key))));
             }
+            batch.changes.push((key, row));
         }
-        batch.changes.extend(changes.iter().map(|(key, row)| (*key, Some(row.clone()))));
-        batch.changes.extend(gone.iter().map(|key| (*key, None)));
-        totals = totals.plus(change);
-        assert_eq!(written(store.as_ref(), batch).await, totals);
-        rows.extend(changes);
-        rows.retain(|key, _| !gone.contains(key));
+        let (mut conflicts, mut batches) = (Vec::new(), Vec::new());
+        for (head, mut batch) in parts {
+            batch.totals = Totals {
+                envelopes: rng.random_range(-5..9),
+                bytes: -(round.cast_signed()),
+                ..Totals::default()
+            };
+            if rng.random_range(0..4) == 0 {
+                batch.expected = vec![(head, version(rows.get(&head)).map_or(Some(0), |_| None))];
+                conflicts.push(head);
+            } else {
+                totals = totals.plus(batch.totals);
+                for (key, row) in &batch.changes {
+                    match row {
+                        Some(row) => drop(rows.insert(*key, row.clone())),
+                        None => drop(rows.remove(key)),
+                    }
+                }
+            }
+            batches.push(batch);
+        }
+        let sums = (conflicts.len() < batches.len()).then_some(totals);
+        let written = store.write(batches, NOW).await.unwrap();
+        assert_eq!(written, Written { totals: sums, conflicts });
         if round % 7 == 0 {
             assert_holds(store.as_ref(), &rows).await;
         }
@@ -456,6 +529,12 @@ macro_rules! suite {
             async fn what_is_expected_decides_whether_anything_is_written() {
                 let Some(kind) = $kind else { return };
                 super::what_is_expected_decides_whether_anything_is_written(&kind).await;
+            }
+
+            #[tokio::test]
+            async fn what_fits_is_written_beside_what_does_not() {
+                let Some(kind) = $kind else { return };
+                super::what_fits_is_written_beside_what_does_not(&kind).await;
             }
 
             #[tokio::test]

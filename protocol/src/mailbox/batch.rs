@@ -1,15 +1,17 @@
 //! Deciding on rows that were read, and what is to be written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
+use super::parts::Parts;
 use super::row::{EnvelopeRow, KnownRow, MailboxRow, RightRow, Row, RowKey, TokenRow, Totals, signed};
 use crate::crypto::envelope::size_kind;
 use crate::id::{EnvelopeId, MailboxId, RightId};
 use crate::wire::relay::{Refusal, RefusalCode};
 
-/// What is to be written: all of it, if everything expected still holds, or nothing.
+/// What is to be written: all of it, if everything expected still holds, or nothing. Several batches of one write have no
+/// row in common.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// New rows; `None` deletes.
@@ -62,6 +64,7 @@ struct Slot {
 #[derive(Debug, Default)]
 pub struct Group {
     slots: HashMap<RowKey, Slot>,
+    parts: Parts,
     totals: Totals,
     changed: usize,
 }
@@ -123,22 +126,27 @@ impl Group {
         }
     }
 
-    /// What is to be written.
+    /// What is to be written: a batch for each mailbox or token, or for those that one decision has changed together. Each
+    /// may fail without the others: the jobs that [concern](super::Mailbox::heads) it are then decided again.
     #[must_use]
-    pub fn batch(self) -> Batch {
-        let mut batch = Batch { totals: self.totals, ..Batch::default() };
+    pub fn batches(self) -> Vec<Batch> {
+        let mut batches: BTreeMap<usize, Batch> = BTreeMap::new();
         for (key, slot) in self.slots {
-            if !slot.changed {
-                continue;
-            }
-            if matches!(key, RowKey::Mailbox(_) | RowKey::Token(_)) {
+            // every changed row was noted with the decision that changed it
+            let Some(part) = self.parts.of(&key).filter(|_| slot.changed) else { continue };
+            let batch = batches
+                .entry(part)
+                .or_insert_with(|| Batch { totals: self.parts.totals(part), ..Batch::default() });
+            if key == key.head() {
                 batch.expected.push((key, slot.version));
             }
             batch.changes.push((key, slot.row));
         }
-        batch.changes.sort_unstable_by_key(|(key, _)| *key);
-        batch.expected.sort_unstable_by_key(|(key, _)| *key);
-        batch
+        for batch in batches.values_mut() {
+            batch.changes.sort_unstable_by_key(|(key, _)| *key);
+            batch.expected.sort_unstable_by_key(|(key, _)| *key);
+        }
+        batches.into_values().collect()
     }
 }
 
@@ -162,6 +170,7 @@ pub struct Tx<'a> {
 
 impl Tx<'_> {
     fn keep(mut self) {
+        self.group.parts.add(self.order.iter().map(RowKey::head), self.totals);
         for key in std::mem::take(&mut self.order) {
             let Some(row) = self.changes.remove(&key) else { continue };
             let slot =

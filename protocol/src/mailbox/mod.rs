@@ -9,13 +9,13 @@
 //!
 //! Group::run(job) ─▶ Err(keys)              read these rows, supply them, run the job again
 //!                 ─▶ Ok(outcome)            the next job sees what this one changed
-//! Group::batch()  ─▶ Batch                  written as a whole, if everything it expects still holds
+//! Group::batches() ─▶ Batch…                each written as a whole, if everything it expects still holds
 //!                                           only then: finish_write(outcome) ─▶ reply
 //! ```
 //!
 //! A reply never leaves before what it tells is durable. A [`Batch`] says which version of each mailbox it was decided
 //! upon; each change of anything in a mailbox raises its version, so several processes may share one store: when a batch
-//! does not fit any more, its jobs are decided again on fresh rows. The mailbox's own row must be read before, or
+//! does not fit any more, the jobs that concern its mailboxes are decided again on fresh rows. The mailbox's own row must be read before, or
 //! together with, the others.
 //!
 //! **What is never taken back**: an envelope with a custody receipt stays until the owner collects it, its time is over,
@@ -34,6 +34,7 @@ mod deposit;
 mod derived;
 mod expire;
 mod owner;
+mod parts;
 mod policy;
 mod rights;
 mod row;

@@ -60,6 +60,15 @@ impl RowKey {
             Self::Token(_) => None,
         }
     }
+
+    /// The row whose version stands for this one: that of its mailbox, or the token's own.
+    #[must_use]
+    pub const fn head(&self) -> Self {
+        match (self.mailbox(), *self) {
+            (Some(id), _) => Self::Mailbox(id),
+            (None, own) => own,
+        }
+    }
 }
 
 /// A row.

@@ -442,6 +442,12 @@ impl Mailbox {
         }
     }
 
+    /// The mailbox and the token a job is decided upon. If one of them was changed by somebody else before the job's group
+    /// was written, the job is decided again, also if it changed nothing: it may have seen what the group did not keep.
+    pub fn heads(job: &WriteJob) -> impl Iterator<Item = RowKey> {
+        Self::needs(job).into_iter().filter(|key| *key == key.head())
+    }
+
     /// Rows a job will need besides, as far as that can be told by those that were supplied: read for many jobs at once,
     /// they are one round trip instead of one for each job.
     pub fn needs_more(group: &Group, job: &WriteJob) -> Vec<RowKey> {

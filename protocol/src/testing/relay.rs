@@ -255,16 +255,18 @@ impl TestRelay {
     }
 
     fn write(&mut self, group: Group) -> bool {
-        let batch = group.batch();
-        if self.conflicts > 0 && !batch.expected.is_empty() {
+        let batches = group.batches();
+        let mut expected = batches.iter().flat_map(|batch| &batch.expected).peekable();
+        if self.conflicts > 0 && expected.peek().is_some() {
             self.conflicts -= 1;
-            for (key, _) in &batch.expected {
+            for (key, _) in expected {
                 if let Some(Row::Mailbox(row)) = self.rows.rows.get_mut(key) {
                     row.version += 1;
                 }
             }
         }
-        let written = self.rows.write(&batch);
+        // one decision makes one batch
+        let written = batches.iter().all(|batch| self.rows.write(batch));
         self.mailbox.set_totals(self.rows.totals());
         written
     }

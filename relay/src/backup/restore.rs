@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kith_protocol::Wall;
 use kith_protocol::mailbox::{Batch, Row, RowKey, Totals, derived};
-use kith_store::mailbox::{Found, MailboxStore, MailboxStoreError, Read, Written};
+use kith_store::mailbox::{Found, MailboxStore, MailboxStoreError, Read};
 
 use super::format::{Part, Parts, Verified};
 use super::{BackupError, verify};
@@ -115,12 +115,10 @@ impl Writer<'_> {
         let mut changes: Vec<_> = std::mem::take(&mut self.rows).into_iter().collect();
         changes.sort_unstable_by_key(|(key, _)| *key);
         let batch = Batch { changes, expected: Vec::new(), totals };
-        match self.store.write(batch, self.last).await? {
-            Written::Done(_) => Ok(()),
-            Written::Conflict => {
-                Err(MailboxStoreError::Unavailable("somebody else writes to the new store".into()).into())
-            }
+        if self.store.write(vec![batch], self.last).await?.is_whole() {
+            return Ok(());
         }
+        Err(MailboxStoreError::Unavailable("somebody else writes to the new store".into()).into())
     }
 
     async fn finish(mut self, totals: Totals) -> Result<(), BackupError> {

@@ -5,11 +5,13 @@ use std::task::Poll;
 
 use kith_network::Event;
 use kith_protocol::engine::LinkId;
-use kith_protocol::mailbox::{Accepted, Group, Mailbox, Outcome, ReadJob, RowKey, WriteJob, WriteKind};
+use kith_protocol::mailbox::{
+    Accepted, Batch, Group, Mailbox, Outcome, ReadJob, RowKey, WriteJob, WriteKind,
+};
 use kith_protocol::wire::relay::{Answer, Ask};
 use kith_store::mailbox::{Found, MailboxStoreError, Read, Written};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{debug, error};
 
 use super::Driver;
 use super::links::Kind;
@@ -19,8 +21,9 @@ use crate::order::{OrderError, Reply};
 const JOBS: usize = 512;
 /// Requests of one turn that change nothing.
 const READS: usize = 128;
-/// How often a group is decided again because another relay was faster.
-const TRIES: usize = 16;
+/// How often a request is decided because another relay was faster each time: one of two comes through, and which one is
+/// chance.
+const TRIES: u8 = 16;
 
 /// Bytes that may wait on a link before it is given more to read,
 const UNREAD: usize = 256 * 1024;
@@ -31,9 +34,36 @@ const fn is_slow((link, total): (usize, usize)) -> bool {
     link > UNREAD || (total > UNREAD_TOTAL && link > 0)
 }
 
+/// A request that changes something, until it is decided and written.
+pub(super) struct Pending {
+    job: WriteJob,
+    /// Who ordered it, if that was the operator.
+    operator: Option<Reply<bool>>,
+    /// How often another relay was faster.
+    tries: u8,
+}
+
+impl Pending {
+    fn of_link(job: WriteJob) -> Self {
+        Self { job, operator: None, tries: 0 }
+    }
+
+    pub(super) fn of_operator(kind: WriteKind, reply: Reply<bool>) -> Self {
+        Self { job: WriteJob { link: None, request: 0, kind }, operator: Some(reply), tries: 0 }
+    }
+
+    /// Tells the operator what came of it.
+    pub(super) fn tell(&mut self, done: Result<bool, OrderError>) {
+        if let Some(reply) = self.operator.take() {
+            // whoever asked may be gone
+            let _ = reply.send(done);
+        }
+    }
+}
+
 /// A decided job.
 struct Decided {
-    job: WriteJob,
+    pending: Pending,
     outcome: Outcome,
 }
 
@@ -41,9 +71,7 @@ struct Decided {
 #[derive(Default)]
 struct Work {
     reads: Vec<ReadJob>,
-    writes: VecDeque<WriteJob>,
-    /// Who is told about orders of the operator, by the number of the job.
-    operators: HashMap<u64, Reply<bool>>,
+    writes: VecDeque<Pending>,
 }
 
 impl Driver {
@@ -56,17 +84,18 @@ impl Driver {
         }
         let mut group = Group::default();
         let mut damaged = HashSet::new();
-        let keys: HashSet<RowKey> = work.writes.iter().flat_map(Mailbox::needs).collect();
+        let keys: HashSet<RowKey> =
+            work.writes.iter().flat_map(|pending| Mailbox::needs(&pending.job)).collect();
         let loaded = self.read_for(&mut group, keys, &mut damaged).await;
         let reads = std::mem::take(&mut work.reads);
         self.serve_reads(reads).await;
         if let Err(error) = loaded {
             self.store_failure(&error);
-            self.fail_all(work);
+            self.fail_all(work.writes);
             return true;
         }
         if !work.writes.is_empty() {
-            self.write_group(work, group, damaged, events).await;
+            self.write_group(work.writes, group, damaged, events).await;
         }
         true
     }
@@ -74,15 +103,10 @@ impl Driver {
     fn pick(&mut self) -> (Work, bool) {
         let mut work = Work::default();
         work.writes.append(&mut self.carried);
-        for (kind, reply) in self.operator.drain(..) {
-            let request = work.operators.len() as u64;
-            work.writes.push_back(WriteJob { link: None, request, kind });
-            work.operators.insert(request, reply);
-        }
         let (mut reads, mut writes) = (0, work.writes.len());
         let mut writing: HashMap<LinkId, Kind> = HashMap::new();
-        for job in &work.writes {
-            if let Some(link) = job.link {
+        for pending in &work.writes {
+            if let Some(link) = pending.job.link {
                 writing.insert(link, Kind::Open);
             }
         }
@@ -119,7 +143,7 @@ impl Driver {
             match self.mailbox.accept(link, request, now) {
                 Accepted::Reply(reply) => self.reply(link, reply),
                 Accepted::Read(job) => work.reads.push(job),
-                Accepted::Write(job) => work.writes.push_back(job),
+                Accepted::Write(job) => work.writes.push_back(Pending::of_link(job)),
                 Accepted::Nothing => {}
             }
         }
@@ -150,113 +174,105 @@ impl Driver {
         Ok(())
     }
 
+    /// Decides, writes and answers. What does not fit any more, because another relay has changed the same mailboxes, has
+    /// its turn again with the next group; the rest of the group stands.
     async fn write_group(
         &mut self,
-        mut work: Work,
+        mut jobs: VecDeque<Pending>,
         mut group: Group,
         mut damaged: HashSet<RowKey>,
         events: &mut mpsc::Receiver<Event>,
     ) {
-        let mut jobs: VecDeque<WriteJob> = std::mem::take(&mut work.writes);
-        let mut most = usize::MAX;
-        for _ in 0..TRIES {
-            let mut decided = Vec::with_capacity(jobs.len());
-            match self.decide(&mut group, &mut jobs, &mut decided, &mut damaged, most).await {
-                Ok(()) => {}
-                Err(error) => {
-                    self.store_failure(&error);
-                    jobs.extend(decided.into_iter().map(|decided| decided.job));
-                    work.writes = jobs;
-                    return self.fail_all(work);
-                }
-            }
-            let batch = std::mem::take(&mut group).batch();
-            if batch.is_empty() {
-                self.carry(jobs, &mut work);
-                return self.finish(decided, &mut work).await;
-            }
-            let written = self.write(batch, events, |mailbox| {
-                for decided in &mut decided {
-                    mailbox.sign(&mut decided.outcome);
-                }
-            });
-            match written.await {
-                Ok(Written::Done(totals)) => {
-                    self.counters.add(|c| &c.batches, 1);
-                    self.counters.add(|c| &c.batch_jobs, decided.len() as u64);
-                    self.mailbox.set_totals(totals);
-                    self.carry(jobs, &mut work);
-                    return self.finish(decided, &mut work).await;
-                }
-                Ok(Written::Conflict) => {
-                    self.counters.add(|c| &c.conflicts, 1);
-                    // fewer meet others more seldom: with each try somebody comes through
-                    most = (decided.len() / 2).max(1);
-                    let mut again: VecDeque<WriteJob> =
-                        decided.into_iter().map(|decided| decided.job).collect();
-                    again.append(&mut jobs);
-                    jobs = again;
-                }
-                Err(error) => {
-                    self.store_failure(&error);
-                    jobs.extend(decided.into_iter().map(|decided| decided.job));
-                    work.writes = jobs;
-                    return self.fail_all(work);
-                }
-            }
+        let mut decided = Vec::with_capacity(jobs.len());
+        if let Err(error) = self.decide(&mut group, &mut jobs, &mut decided, &mut damaged).await {
+            self.store_failure(&error);
+            jobs.extend(decided.into_iter().map(|decided| decided.pending));
+            return self.fail_all(jobs);
         }
-        warn!("other relays changed the same mailboxes too often");
-        work.writes = jobs;
-        self.fail_all(work);
-    }
-
-    /// What did not fit has its turn next; orders of the operator are answered only if they were decided.
-    fn carry(&mut self, jobs: VecDeque<WriteJob>, work: &mut Work) {
-        for job in jobs {
-            match job.link {
-                Some(_) => self.carried.push_back(job),
-                None => {
-                    if let Some(reply) = work.operators.remove(&job.request) {
-                        self.operator.push_back((job.kind, reply));
-                    }
-                }
+        let batches = group.batches();
+        if batches.is_empty() {
+            self.carried = jobs;
+            return self.finish(decided).await;
+        }
+        let written = self.write(batches, events, |mailbox| {
+            for decided in &mut decided {
+                mailbox.sign(&mut decided.outcome);
+            }
+        });
+        match written.await {
+            Ok(written) => {
+                let done = self.sort_out(written, decided, jobs);
+                self.finish(done).await;
+            }
+            Err(error) => {
+                self.store_failure(&error);
+                jobs.extend(decided.into_iter().map(|decided| decided.pending));
+                self.fail_all(jobs);
             }
         }
     }
 
-    /// Decides jobs, at most so many and until the group is as large as the store likes it; what is left stays in `jobs`.
+    /// The decisions that stand. The others have their turn next, each mailbox's in the order in which they came.
+    fn sort_out(&mut self, written: Written, decided: Vec<Decided>, jobs: VecDeque<Pending>) -> Vec<Decided> {
+        let Written { totals, conflicts } = written;
+        if let Some(totals) = totals {
+            self.counters.add(|c| &c.batches, 1);
+            self.mailbox.set_totals(totals);
+        }
+        let (mut done, mut again) = (decided, VecDeque::new());
+        if totals.is_none() || !conflicts.is_empty() {
+            let conflicts: HashSet<RowKey> = conflicts.into_iter().collect();
+            let stands = |decided: &Decided| {
+                totals.is_some()
+                    && !Mailbox::heads(&decided.pending.job).any(|head| conflicts.contains(&head))
+            };
+            let (standing, fallen): (Vec<_>, Vec<_>) = done.into_iter().partition(stands);
+            done = standing;
+            self.counters.add(|c| &c.conflicts, 1);
+            self.counters.add(|c| &c.decided_again, fallen.len() as u64);
+            for mut pending in fallen.into_iter().map(|decided| decided.pending) {
+                pending.tries = pending.tries.saturating_add(1);
+                if pending.tries < TRIES {
+                    again.push_back(pending);
+                } else {
+                    debug!("other relays changed the same mailbox too often");
+                    self.fail(pending);
+                }
+            }
+        }
+        self.counters.add(|c| &c.batch_jobs, done.len() as u64);
+        again.extend(jobs);
+        self.carried = again;
+        done
+    }
+
+    /// Decides jobs until the group is as large as the store likes it; what is left stays in `jobs`.
     async fn decide(
         &mut self,
         group: &mut Group,
-        jobs: &mut VecDeque<WriteJob>,
+        jobs: &mut VecDeque<Pending>,
         decided: &mut Vec<Decided>,
         damaged: &mut HashSet<RowKey>,
-        most: usize,
     ) -> Result<(), MailboxStoreError> {
         let rows = self.store.batch_rows();
         let now = self.now();
-        // after a conflict all is read anew
-        if most < usize::MAX {
-            let keys: HashSet<RowKey> = jobs.iter().take(most).flat_map(Mailbox::needs).collect();
-            self.read_for(group, keys, damaged).await?;
-        }
         let more: HashSet<RowKey> =
-            jobs.iter().take(most).flat_map(|job| Mailbox::needs_more(group, job)).collect();
+            jobs.iter().flat_map(|pending| Mailbox::needs_more(group, &pending.job)).collect();
         self.read_for(group, more, damaged).await?;
-        while let Some(job) = jobs.front() {
-            if decided.len() >= most || (group.changed() >= rows && !decided.is_empty()) {
+        while let Some(pending) = jobs.front() {
+            if group.changed() >= rows && !decided.is_empty() {
                 break;
             }
-            match self.mailbox.decide(group, job, now) {
+            match self.mailbox.decide(group, &pending.job, now) {
                 Ok(outcome) => {
-                    if let Some(job) = jobs.pop_front() {
-                        decided.push(Decided { job, outcome });
+                    if let Some(pending) = jobs.pop_front() {
+                        decided.push(Decided { pending, outcome });
                     }
                 }
                 Err(keys) if keys.iter().any(|key| damaged.contains(key)) => {
-                    if let Some(job) = jobs.pop_front() {
+                    if let Some(pending) = jobs.pop_front() {
                         error!("a request cannot be answered: its rows are damaged");
-                        self.fail(&job);
+                        self.fail(pending);
                     }
                 }
                 Err(keys) => self.read_for(group, keys, damaged).await?,
@@ -265,17 +281,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Writes a batch; meanwhile what can be is prepared, and more may arrive.
-    pub(super) async fn write(
+    /// Writes batches; meanwhile what can be is prepared, and more may arrive.
+    async fn write(
         &mut self,
-        batch: kith_protocol::mailbox::Batch,
+        batches: Vec<Batch>,
         events: &mut mpsc::Receiver<Event>,
         meanwhile: impl FnOnce(&Mailbox),
     ) -> Result<Written, MailboxStoreError> {
         let now = self.now();
         let wall = self.mailbox.time(now).wall;
         let store = std::sync::Arc::clone(&self.store);
-        let mut write = store.write(batch, wall);
+        let mut write = store.write(batches, wall);
         // a write begins when it is asked for the first time
         let mut done = futures::poll!(&mut write);
         meanwhile(&self.mailbox);
@@ -297,16 +313,14 @@ impl Driver {
     }
 
     /// Answers what is durable now, and wakes those who wait for it.
-    async fn finish(&mut self, decided: Vec<Decided>, work: &mut Work) {
+    async fn finish(&mut self, decided: Vec<Decided>) {
         let mut arrivals = HashSet::new();
-        for Decided { job, outcome } in decided {
-            self.count(&job, &outcome);
-            if let (None, Outcome::Operator(found)) = (job.link, &outcome)
-                && let Some(reply) = work.operators.remove(&job.request)
-            {
-                // whoever asked may be gone
-                let _ = reply.send(Ok(*found));
+        for Decided { mut pending, outcome } in decided {
+            if let Outcome::Operator(found) = outcome {
+                pending.tell(Ok(found));
             }
+            let job = pending.job;
+            self.count(&job, &outcome);
             let (reply, arrived) = self.mailbox.finish_write(&job, outcome);
             if let (Some(link), Some(reply)) = (job.link, reply) {
                 self.reply(link, reply);
@@ -361,20 +375,15 @@ impl Driver {
         self.store_failed = true;
     }
 
-    fn fail(&mut self, job: &WriteJob) {
-        if let Some(link) = job.link {
-            let reply = self.mailbox.fail(link, job.request);
+    fn fail(&mut self, mut pending: Pending) {
+        if let Some(link) = pending.job.link {
+            let reply = self.mailbox.fail(link, pending.job.request);
             self.reply(link, reply);
         }
+        pending.tell(Err(OrderError::Busy));
     }
 
-    fn fail_all(&mut self, work: Work) {
-        for job in &work.writes {
-            self.fail(job);
-        }
-        for reply in work.operators.into_values() {
-            // whoever asked may be gone
-            let _ = reply.send(Err(OrderError::Busy));
-        }
+    fn fail_all(&mut self, jobs: VecDeque<Pending>) {
+        jobs.into_iter().for_each(|pending| self.fail(pending));
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use kith_network::{Environment, Event, Network};
 use kith_protocol::engine::LinkId;
-use kith_protocol::mailbox::{Load, Mailbox, WriteJob, WriteKind};
+use kith_protocol::mailbox::{Load, Mailbox};
 use kith_protocol::wire::Frame;
 use kith_protocol::wire::relay::{AccessMode, Answer, Refusal, RefusalCode, RelayReply};
 use kith_protocol::{MailboxId, Mono, Now};
@@ -21,9 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use crate::counters::Counters;
-use crate::order::{Order, OrderError, Reply, Status};
+use crate::order::{Order, OrderError, Status};
 use crate::rate::RateLimits;
 use crate::relay::Settings;
+use group::Pending;
 use links::{Links, Taken};
 
 /// Frames that are no frames, after which a link is closed.
@@ -47,10 +48,9 @@ pub(crate) struct Driver {
     counters: Arc<Counters>,
     links: Links,
     rates: RateLimits,
-    /// Orders of the operator that change something.
-    operator: VecDeque<(WriteKind, Reply<bool>)>,
-    /// Decisions that did not fit the group before.
-    carried: VecDeque<WriteJob>,
+    /// To be decided before what waits at the links: orders of the operator, what did not fit the group before, and what
+    /// has to be decided again.
+    carried: VecDeque<Pending>,
     queue_bytes: usize,
     reserve_bytes: u64,
     started: Mono,
@@ -86,7 +86,6 @@ impl Driver {
             counters,
             links: Links::default(),
             rates: RateLimits::new(settings.rates),
-            operator: VecDeque::new(),
             carried: VecDeque::new(),
             queue_bytes: settings.queue_bytes.max(1),
             reserve_bytes: settings.reserve_bytes,
@@ -140,7 +139,7 @@ impl Driver {
     }
 
     fn has_work(&self) -> bool {
-        self.links.has_ready() || !self.operator.is_empty() || !self.carried.is_empty()
+        self.links.has_ready() || !self.carried.is_empty()
     }
 
     /// Waits until something happens; `false` if nothing more will.
@@ -286,7 +285,7 @@ impl Driver {
 
     async fn order(&mut self, order: Order) {
         match order {
-            Order::Write(kind, reply) => self.operator.push_back((kind, reply)),
+            Order::Write(kind, reply) => self.carried.push_back(Pending::of_operator(kind, reply)),
             Order::Read(read, reply) => {
                 let found = self.store.read(vec![read]).await;
                 let found = found.map(|mut found| found.pop()).map_err(OrderError::from);
@@ -414,8 +413,8 @@ impl Driver {
         if let Err(error) = self.store.close().await {
             warn!("the store did not close in order: {error}");
         }
-        for (_, reply) in self.operator.drain(..) {
-            let _ = reply.send(Err(OrderError::Stopping));
+        for mut pending in self.carried.drain(..) {
+            pending.tell(Err(OrderError::Stopping));
         }
         if let Some(done) = self.stopping.take() {
             // nobody waits any more: fine

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use kith_protocol::Now;
-use kith_protocol::mailbox::{Batch, Group, Row, RowKey, Upkeep, UpkeepRead, Work};
-use kith_store::mailbox::{Found, MailboxStoreError, Read, Written};
+use kith_protocol::mailbox::{Group, Row, RowKey, Upkeep, UpkeepRead, Work};
+use kith_store::mailbox::{Found, MailboxStoreError, Read};
 use tracing::{error, info};
 
 use super::Driver;
@@ -45,17 +45,17 @@ impl Driver {
                     group.supply(key, None);
                 }
             }
-            let batch = group.batch();
-            if batch.is_empty() {
+            let batches = group.batches();
+            if batches.is_empty() {
                 continue;
             }
             self.counters.add(|c| &c.upkeep_batches, 1);
             let wall = self.mailbox.time(now).wall;
-            if let Written::Done(totals) = self.store.write(batch, wall).await? {
+            if let Some(totals) = self.store.write(batches, wall).await?.totals {
                 self.mailbox.set_totals(totals);
                 self.store_failed = false;
             }
-            // after a conflict the next step reads again
+            // what was not written for a conflict is found again by the next step
             return Ok(true);
         }
         self.store_instant(now).await?;
@@ -67,7 +67,7 @@ impl Driver {
         let time = self.mailbox.time(now);
         let last = self.store.state().await?.last;
         if self.store_failed || last.is_none_or(|last| time.wall.since(last) >= INSTANT) {
-            self.store.write(Batch::default(), time.wall).await?;
+            self.store.write(Vec::new(), time.wall).await?;
             if self.store_failed {
                 info!("the store works again");
             }

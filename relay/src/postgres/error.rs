@@ -3,7 +3,7 @@
 use kith_store::mailbox::MailboxStoreError;
 use tokio_postgres::error::{Severity, SqlState};
 
-/// Raised by `write_batch` when another relay made the same mailbox.
+/// Raised by `write_batches` when another relay made the same mailbox.
 const MADE_MEANWHILE: &str = "KC001";
 
 #[derive(Debug, Clone, PartialEq, Eq)]

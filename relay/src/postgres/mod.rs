@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! read   one round trip: a statement for each table, sent one behind the other
-//! write  one round trip: one call of write_batch is one transaction. It locks the rows of the mailboxes, compares their
-//!        versions, writes, and adds to the sums; the answer comes after the commit is on the server's disk
+//! write  one round trip: one call of write_batches is one transaction. It locks the rows of the mailboxes, compares their
+//!        versions, writes the batches that fit, and adds to the sums; the answer comes after the commit is on the
+//!        server's disk
 //! tell   pg_notify behind the write, for owners who wait at another process
 //! ```
 //! A connection that ends during a write leaves it unknown whether it was made. Then nothing is acknowledged: whoever
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{join, select};
 use kith_network::Environment;
 use kith_protocol::identity::KeyPair;
-use kith_protocol::mailbox::{Batch, Totals};
+use kith_protocol::mailbox::Batch;
 use kith_protocol::secret::Secret32;
 use kith_protocol::{DeviceId, MailboxId, Mono, Wall};
 use kith_store::mailbox::{
@@ -201,7 +202,7 @@ impl Shared {
         lease.done(done)
     }
 
-    async fn write(&self, arguments: &write::Arguments) -> Result<Option<Totals>, Failure> {
+    async fn write(&self, arguments: &write::Arguments) -> Result<Written, Failure> {
         let lease = self.pool.get().await?;
         let told = listen::payloads(&self.tag, &arguments.arrivals);
         let write = async {
@@ -272,12 +273,12 @@ impl MailboxStore for PostgresStore {
         })
     }
 
-    fn write(&self, batch: Batch, now: Wall) -> Doing<'_, Written> {
+    fn write(&self, batches: Vec<Batch>, now: Wall) -> Doing<'_, Written> {
         Box::pin(async move {
-            let arguments = write::Arguments::new(batch, now)?;
+            let arguments = write::Arguments::new(batches, now)?;
             match self.shared.write(&arguments).await {
-                Ok(Some(totals)) => Ok(Written::Done(totals)),
-                Ok(None) | Err(Failure::Conflict) => Ok(Written::Conflict),
+                Ok(written) => Ok(written),
+                Err(Failure::Conflict) => Ok(Written { totals: None, conflicts: arguments.all_expected() }),
                 Err(failure) => Err(failure.into()),
             }
         })

@@ -7,7 +7,8 @@ use tracing::info;
 use super::error::Failure;
 
 /// Each brings the schema to the next version. What was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_mailboxes.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_mailboxes.sql"), include_str!("migrations/0002_batches.sql")];
 /// Locks of this database: the first number is "kith".
 pub(super) const LOCKS: i32 = 0x6b69_7468;
 const LOCK_MIGRATE: i32 = 1;

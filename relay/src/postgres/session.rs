@@ -89,8 +89,9 @@ const SQL: [&str; 11] = [
      ORDER BY kind, time, mailbox, key LIMIT $3",
     "SELECT mailbox, kind, key FROM items WHERE mailbox = $1 ORDER BY mailbox, kind, key LIMIT $2",
     "SELECT kind, id, content FROM heads WHERE kind = $1 AND id > $2 ORDER BY kind, id LIMIT $3",
-    "SELECT * FROM write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-     $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
+    "SELECT * FROM write_batches($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+     $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, \
+     $41, $42, $43)",
     // what is told need not be on disk, so nobody waits for that
     "SELECT set_config('synchronous_commit', 'off', true), pg_notify('kith_arrivals', n) FROM unnest($1::text[]) AS n",
     "SELECT sum(mailboxes)::bigint, sum(envelopes)::bigint, sum(bytes)::bigint, sum(tombstones)::bigint, \

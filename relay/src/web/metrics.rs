@@ -36,7 +36,10 @@ const COUNTERS: &[(&str, &str, Count)] = &[
     ("rate_limited_requests_total", "Requests refused because too many came.", |c| c.rate_limited),
     ("store_batches_total", "Batches written to the store.", |c| c.batches),
     ("store_batch_decisions_total", "Decisions written in these batches.", |c| c.batch_jobs),
-    ("store_conflicts_total", "Batches decided again: another relay was faster.", |c| c.conflicts),
+    ("store_conflicts_total", "Batches of which a part was decided again: another relay was faster.", |c| {
+        c.conflicts
+    }),
+    ("store_decided_again_total", "Requests decided again: another relay was faster.", |c| c.decided_again),
     ("store_failures_total", "Reads and writes of the store that failed.", |c| c.store_failures),
     ("damaged_rows_total", "Rows found damaged.", |c| c.damaged_rows),
     ("upkeep_batches_total", "Batches in which upkeep removed what is past its time.", |c| c.upkeep_batches),

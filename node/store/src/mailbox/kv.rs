@@ -64,7 +64,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Request {
-    Write(Box<Batch>, Wall, oneshot::Sender<Result<Written, MailboxStoreError>>),
+    Write(Vec<Batch>, Wall, oneshot::Sender<Result<Written, MailboxStoreError>>),
     Close(oneshot::Sender<Result<(), MailboxStoreError>>),
 }
 
@@ -170,8 +170,8 @@ impl Shared {
     fn run(&self, requests: &Receiver<Request>) {
         while let Ok(request) = requests.recv() {
             match request {
-                Request::Write(batch, now, done) => {
-                    let result = self.write(&batch, now);
+                Request::Write(batches, now, done) => {
+                    let result = self.write(&batches, now);
                     // nobody waits any more: fine
                     let _ = done.send(result);
                 }
@@ -216,7 +216,7 @@ impl Shared {
         Ok(engine)
     }
 
-    fn write(&self, batch: &Batch, now: Wall) -> Result<Written, MailboxStoreError> {
+    fn write(&self, batches: &[Batch], now: Wall) -> Result<Written, MailboxStoreError> {
         if let Some(config) = &self.config
             && let Some(free) = disk::free_bytes(&config.folder)
             && free < config.min_free
@@ -224,11 +224,12 @@ impl Shared {
             return Err(MailboxStoreError::NoSpace { free, needed: config.min_free });
         }
         let engine = self.working()?;
-        match self.write_to(engine.as_ref(), batch, now) {
-            Ok(None) => Ok(Written::Conflict),
-            Ok(Some(state)) => {
-                *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-                Ok(Written::Done(state.totals))
+        match self.write_to(engine.as_ref(), batches, now) {
+            Ok((state, conflicts)) => {
+                if let Some(state) = state {
+                    *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+                }
+                Ok(Written { totals: state.map(|state| state.totals), conflicts })
             }
             Err(error) => {
                 tracing::error!(%error, "a write failed");
@@ -243,10 +244,14 @@ impl Shared {
     fn write_to(
         &self,
         engine: &dyn Engine,
-        batch: &Batch,
+        batches: &[Batch],
         now: Wall,
-    ) -> Result<Option<StoredState>, MailboxStoreError> {
-        let Some((rows, state)) = encode(engine, self.state(), batch, now)? else { return Ok(None) };
+    ) -> Result<(Option<StoredState>, Vec<RowKey>), MailboxStoreError> {
+        let (fit, conflicts) = sorted(engine, batches)?;
+        if fit.is_empty() && !batches.is_empty() {
+            return Ok((None, conflicts));
+        }
+        let (rows, state) = encode(engine, self.state(), &fit, now)?;
         let written = match self.backed().as_mut() {
             Some(backed) => backed.write(rows),
             None => engine.write(&rows, &[], Durability::Durable).map_err(failed),
@@ -255,7 +260,7 @@ impl Shared {
             // it may be in the journal and not in memory: nothing may be decided on what is in memory any more
             self.give_up();
         }
-        written.map(|()| Some(state))
+        written.map(|()| (Some(state), conflicts))
     }
 
     /// Has the engine opened anew before the next write.
@@ -275,20 +280,35 @@ fn version(engine: &dyn Engine, key: &RowKey) -> Result<Option<u64>, MailboxStor
     })
 }
 
-/// What a batch writes, and the sums after it; `None` if something expected does not hold.
+/// The batches of which everything expected holds, and what the others expected something of.
+fn sorted<'a>(
+    engine: &dyn Engine,
+    batches: &'a [Batch],
+) -> Result<(Vec<&'a Batch>, Vec<RowKey>), MailboxStoreError> {
+    let (mut fit, mut conflicts) = (Vec::with_capacity(batches.len()), Vec::new());
+    for batch in batches {
+        let mut holds = true;
+        for (key, expected) in &batch.expected {
+            holds &= version(engine, key)? == *expected;
+        }
+        if holds {
+            fit.push(batch);
+        } else {
+            conflicts.extend(batch.expected.iter().map(|(key, _)| *key));
+        }
+    }
+    Ok((fit, conflicts))
+}
+
+/// What batches write, and the sums after them.
 fn encode(
     engine: &dyn Engine,
     state: StoredState,
-    batch: &Batch,
+    batches: &[&Batch],
     now: Wall,
-) -> Result<Option<(engine::Batch, StoredState)>, MailboxStoreError> {
-    for (key, expected) in &batch.expected {
-        if version(engine, key)? != *expected {
-            return Ok(None);
-        }
-    }
+) -> Result<(engine::Batch, StoredState), MailboxStoreError> {
     let mut rows = engine::Batch::default();
-    for (key, row) in &batch.changes {
+    for (key, row) in batches.iter().flat_map(|batch| &batch.changes) {
         if matches!(key, RowKey::Envelope(..) | RowKey::Bundle(_)) {
             remove_chunks(engine, key, row.is_none(), &mut rows)?;
         }
@@ -301,9 +321,9 @@ fn encode(
             None => rows.delete(codec::key(key)),
         }
     }
-    let state = StoredState { totals: state.totals.plus(batch.totals), last: Some(now) };
-    rows.put(codec::STATE.to_vec(), codec::plain(codec::STATE, &(state.totals, state.last))?);
-    Ok(Some((rows, state)))
+    let totals = batches.iter().fold(state.totals, |sum, batch| sum.plus(batch.totals));
+    rows.put(codec::STATE.to_vec(), codec::plain(codec::STATE, &(totals, Some(now)))?);
+    Ok((rows, StoredState { totals, last: Some(now) }))
 }
 
 /// What a row leaves beside its own key when it goes or is replaced. A cursor is never used twice.
@@ -347,13 +367,13 @@ impl MailboxStore for KvStore {
         Box::pin(async move { answers(self.shared.engine()?.as_ref(), &reads) })
     }
 
-    fn write(&self, batch: Batch, now: Wall) -> Doing<'_, Written> {
+    fn write(&self, batches: Vec<Batch>, now: Wall) -> Doing<'_, Written> {
         Box::pin(async move {
             if self.in_memory {
-                return self.shared.write(&batch, now);
+                return self.shared.write(&batches, now);
             }
             let (done, result) = oneshot::channel();
-            self.send(Request::Write(Box::new(batch), now, done))?;
+            self.send(Request::Write(batches, now, done))?;
             result.await.unwrap_or(Err(MailboxStoreError::Closed))
         })
     }

@@ -1,7 +1,7 @@
 //! A relay's rows, behind a seam that an external database can implement, too.
 //!
-//! The driver reads many rows at once and writes many decisions as one [`Batch`], so each is one round trip. A write
-//! counts only if every version the batch expects still stands: several relays may then share one store.
+//! The driver reads many rows at once and writes many decisions together, so each is one round trip. A [`Batch`] counts
+//! only if every version it expects still stands: several relays may then share one store.
 
 mod backed;
 mod codec;
@@ -102,13 +102,21 @@ pub struct ScanPage {
     pub next: Option<Vec<u8>>,
 }
 
-/// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// It is durable. The sums as they are now.
-    Done(Totals),
-    /// Something expected does not hold any more: nothing was written.
-    Conflict,
+/// What became of a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The sums as they are now. `None`: nothing was written, everything is to be decided again.
+    pub totals: Option<Totals>,
+    /// What the batches that were not written expected something of. Empty after a write that did everything.
+    pub conflicts: Vec<RowKey>,
+}
+
+impl Written {
+    /// Whether every batch was written.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.totals.is_some() && self.conflicts.is_empty()
+    }
 }
 
 /// What is known at the start.
@@ -208,12 +216,12 @@ pub trait MailboxStore: std::fmt::Debug + Send + Sync + 'static {
     /// [`MailboxStoreError`]; none of the reads is answered then.
     fn read(&self, reads: Vec<Read>) -> Doing<'_, Vec<Found>>;
 
-    /// Writes a batch as a whole, if what it expects holds, adds its sums, and notes the instant. Done means: it would
-    /// survive a power cut.
+    /// Writes each batch as a whole, if what it expects holds, adds its sums, and notes the instant; no row is in two of
+    /// them. What it says is written would survive a power cut. All that it writes becomes visible at once.
     ///
     /// # Errors
     /// [`MailboxStoreError`]. After [`MailboxStoreError::Unavailable`] it is unknown whether it was written.
-    fn write(&self, batch: Batch, now: Wall) -> Doing<'_, Written>;
+    fn write(&self, batches: Vec<Batch>, now: Wall) -> Doing<'_, Written>;
 
     /// How much there is.
     ///
