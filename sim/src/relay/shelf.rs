@@ -67,18 +67,21 @@ impl MailboxStore for Shelf {
         self.inner.read(reads)
     }
 
-    fn write(&self, mut batch: Batch, now: Wall) -> Doing<'_, Written> {
+    fn write(&self, mut batches: Vec<Batch>, now: Wall) -> Doing<'_, Written> {
         Box::pin(async move {
             if self.conduct.is_full() {
                 return Err(MailboxStoreError::NoSpace { free: 0, needed: 1 });
             }
             self.moment().await;
-            let all = batch.changes.len();
-            batch.changes.retain(|(key, row)| {
-                !matches!(key, RowKey::Envelope(..)) || row.is_none() || !self.conduct.forgets()
-            });
-            let kept = batch.changes.len();
-            let written = self.inner.write(batch, now).await?;
+            let rows = |batches: &[Batch]| batches.iter().map(|batch| batch.changes.len()).sum::<usize>();
+            let all = rows(&batches);
+            for batch in &mut batches {
+                batch.changes.retain(|(key, row)| {
+                    !matches!(key, RowKey::Envelope(..)) || row.is_none() || !self.conduct.forgets()
+                });
+            }
+            let kept = rows(&batches);
+            let written = self.inner.write(batches, now).await?;
             self.trace.note(self.host, format_args!("relay writes {kept} of {all} {written:?}"));
             self.moment().await;
             self.disk.durable().await;
