@@ -272,6 +272,7 @@ async fn idle() {
 async fn fill(folder: &std::path::Path, envelopes: u64) {
     let config = KvConfig {
         engine: EngineKind::Redb,
+        owner: None,
         folder: folder.to_owned(),
         cache_bytes: 128 * 1024 * 1024,
         min_free: 0,

@@ -22,17 +22,42 @@ pub enum FolderError {
     /// There is one already.
     #[error("there is a relay in {0} already; nothing was changed")]
     Taken(String),
+    /// There was one, and its key is not there.
+    #[error(
+        "{key} is missing, though there was a relay in {folder}: put the copy of it back, or name it with --key; without it \
+         the mailboxes here are lost, and a new relay belongs into another folder"
+    )]
+    KeyMissing {
+        /// The key's file.
+        key: String,
+        /// The folder.
+        folder: String,
+    },
     /// The key cannot be read.
     #[error("{0} does not hold a relay's key: put the original back, or begin anew in another folder")]
     Key(String),
     /// The system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", advice(source))]
     Io {
         /// On what.
         path: String,
         /// What it said.
         source: io::Error,
     },
+}
+
+/// What to do about it, where that can be told.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; do this as the user to whom the relay's folder belongs, and give that user all that is in it"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "; this must be a folder: name another one with --data"
+        }
+        io::ErrorKind::StorageFull => "; free some space",
+        _ => "",
+    }
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
@@ -119,13 +144,36 @@ impl Folder {
         self.path.join("draining")
     }
 
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn without_key(&self) -> FolderError {
+        FolderError::KeyMissing { key: self.key().display().to_string(), folder: self.name() }
+    }
+
+    /// Whether nothing here can be lost by making a relay.
+    ///
+    /// # Errors
+    /// [`FolderError::Taken`] if there is one, [`FolderError::KeyMissing`] if there was.
+    pub fn check_is_free(&self) -> Result<(), FolderError> {
+        if self.key().exists() {
+            return Err(FolderError::Taken(self.name()));
+        }
+        if self.config().exists() || self.store().exists() { Err(self.without_key()) } else { Ok(()) }
+    }
+
     /// Makes a relay here: a key, and this configuration.
     ///
     /// # Errors
-    /// [`FolderError::Taken`] if there is one.
+    /// [`FolderError::Taken`] if there is one, [`FolderError::KeyMissing`] if there was.
     pub fn create(&self, key: &Secret32, config: &str) -> Result<(), FolderError> {
         if self.key().exists() {
-            return Err(FolderError::Taken(self.path.display().to_string()));
+            return Err(FolderError::Taken(self.name()));
+        }
+        // the operator's file, and mailboxes of another key
+        if self.config().exists() {
+            return Err(self.without_key());
         }
         private::make_folder(&self.path).map_err(failed(&self.path))?;
         let text = Zeroizing::new(format!("{}\n", data_encoding::HEXLOWER.encode(key.expose())));
@@ -137,7 +185,7 @@ impl Folder {
     /// The relay's key.
     ///
     /// # Errors
-    /// [`FolderError::Empty`] if there is no relay.
+    /// [`FolderError::Empty`] if there is no relay, [`FolderError::KeyMissing`] if there was.
     pub fn read_key(&self) -> Result<Secret32, FolderError> {
         let path = self.key();
         let wrong = || FolderError::Key(path.display().to_string());
@@ -145,7 +193,8 @@ impl Folder {
             Ok(meta) if meta.len() > KEY_FILE => return Err(wrong()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(FolderError::Empty(self.path.display().to_string()));
+                let was_one = self.config().exists() || self.store().exists();
+                return Err(if was_one { self.without_key() } else { FolderError::Empty(self.name()) });
             }
             Err(error) => return Err(failed(&path)(error)),
         }
@@ -197,6 +246,13 @@ mod tests {
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(folder.path()), mode(&folder.key())), (0o700, 0o600));
         }
+        // the configuration alone is a relay that has lost its key, and nothing is laid over it
+        std::fs::rename(folder.key(), dir.path().join("copy")).unwrap();
+        for error in [folder.read_key().unwrap_err(), folder.check_is_free().unwrap_err()] {
+            assert!(matches!(error, FolderError::KeyMissing { .. }), "{error}");
+        }
+        assert!(matches!(folder.create(&key, ""), Err(FolderError::KeyMissing { .. })));
+        assert_eq!(std::fs::read_to_string(folder.config()).unwrap(), "mode = \"open\"\n");
         std::fs::write(folder.key(), "not a key").unwrap();
         assert!(matches!(folder.read_key(), Err(FolderError::Key(_))));
         assert!(!folder.is_draining());

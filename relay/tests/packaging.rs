@@ -105,6 +105,8 @@ fn the_manual_and_the_guide_name_every_command() {
 fn the_unit_starts_the_relay_as_a_user_of_its_own_and_lets_it_end() {
     for line in [
         "Type=notify",
+        "ExecReload=/usr/bin/kith-relay reload --data /var/lib/kith-relay",
+        "StartLimitIntervalSec=0",
         "User=kith-relay",
         "StateDirectory=kith-relay",
         "NoNewPrivileges=yes",

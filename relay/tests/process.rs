@@ -109,6 +109,53 @@ fn a_relay_is_made_once_run_once_and_tells_how_it_does() {
 }
 
 #[test]
+fn a_relay_that_lost_its_key_or_gets_a_foreign_store_is_not_begun_anew() {
+    let mut relay = Process::started("");
+    relay.signal("-TERM");
+    assert!(relay.ended().success());
+    let said = |args: &[&str]| {
+        let output = command(&relay.folder, args);
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // the key of another relay
+    let other = Process::init("");
+    let (key, copy) = (relay.folder.join("relay.key"), relay.folder.join("copy"));
+    std::fs::rename(&key, &copy).unwrap();
+    std::fs::copy(other.folder.join("relay.key"), &key).unwrap();
+    let error = said(&["run"]);
+    assert!(
+        error.contains(&relay.peer_id) && error.contains("put the key that belongs here back"),
+        "{error}"
+    );
+    // none: the configuration and the mailboxes stay as they are
+    std::fs::remove_file(&key).unwrap();
+    let config = std::fs::read_to_string(relay.folder.join("relay.toml")).unwrap();
+    for args in [["run"], ["init"], ["status"]] {
+        let error = said(&args);
+        assert!(error.contains("is missing") || error.contains("no relay is running"), "{args:?}: {error}");
+    }
+    std::fs::remove_file(relay.folder.join("relay.toml")).unwrap();
+    assert!(said(&["init"]).contains("is missing"));
+    assert!(!key.exists());
+    // another kind of store would be an empty one
+    std::fs::rename(&copy, &key).unwrap();
+    for kind in ["sled", "memory", "postgres"] {
+        let database = "[database]\nurl = \"postgres://kith@127.0.0.1/kith\"";
+        std::fs::write(
+            relay.folder.join("relay.toml"),
+            format!("{config}\n[store]\nkind = \"{kind}\"\n{database}"),
+        )
+        .unwrap();
+        let error = said(&["run"]);
+        assert!(error.contains("redb") && error.contains("set it back"), "{kind}: {error}");
+    }
+    std::fs::write(relay.folder.join("relay.toml"), config).unwrap();
+    relay.start();
+    relay.audit();
+}
+
+#[test]
 fn a_mistyped_configuration_starts_nothing_and_names_the_line() {
     let relay = Process::init("mod = \"open\"");
     let run = command(&relay.folder, &["run"]);

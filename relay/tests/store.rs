@@ -40,6 +40,7 @@ impl Kind {
             Self::Kv(engine, folder) => {
                 let config = KvConfig {
                     engine: *engine,
+                    owner: None,
                     folder: PathBuf::from(folder.path()),
                     cache_bytes: 1 << 20,
                     min_free: 0,

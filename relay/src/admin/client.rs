@@ -13,7 +13,9 @@ use crate::folder::Folder;
 
 /// How long the relay may take to take the call,
 const CALL: Duration = Duration::from_secs(5);
-/// and to carry an order out.
+/// to carry out what is done in a moment,
+const SOON: Duration = Duration::from_secs(20);
+/// and what takes as long as there is much stored.
 const ANSWER: Duration = Duration::from_secs(600);
 /// Longest answer.
 const ANSWER_LEN: u64 = 64 * 1024 * 1024;
@@ -28,6 +30,17 @@ pub enum AdminError {
     /// The relay refused.
     #[error("{0}")]
     Refused(String),
+    /// It has taken the call, and nothing more came.
+    #[error(
+        "the relay (process {pid}) did not answer within {seconds} s: it hangs, or its disk or machine is overloaded; look \
+         at its log, and at the machine. It can be killed: what it acknowledged is safe"
+    )]
+    Late {
+        /// The process.
+        pid: u32,
+        /// How long it was waited.
+        seconds: u64,
+    },
     /// The talk broke off.
     #[error("the relay did not answer: {0}")]
     Broken(String),
@@ -91,11 +104,17 @@ impl Client {
     /// [`AdminError`].
     pub async fn order(&self, ask: Ask) -> Result<Value, AdminError> {
         let broken = |error: io::Error| AdminError::Broken(error.to_string());
-        let late = |_| AdminError::Broken("it took too long".into());
+        let patience = match ask {
+            Ask::Audit | Ask::Backup | Ask::MailboxList { .. } | Ask::TokenList | Ask::TokenRevoke { .. } => {
+                ANSWER
+            }
+            _ => SOON,
+        };
+        let late = |_| AdminError::Late { pid: self.entrance.pid, seconds: patience.as_secs() };
         let stream = self.ask(ask).await?;
         let mut answer = Vec::new();
         let mut limited = stream.take(ANSWER_LEN);
-        tokio::time::timeout(ANSWER, limited.read_to_end(&mut answer))
+        tokio::time::timeout(patience, limited.read_to_end(&mut answer))
             .await
             .map_err(late)?
             .map_err(broken)?;

@@ -43,19 +43,27 @@ impl AdminServer {
 /// Opens the entrance and writes down where it is.
 ///
 /// # Errors
-/// What the system said.
+/// What the system said, and where.
 pub async fn serve(
     control: Control,
     folder: Folder,
     environment: Arc<dyn Environment>,
 ) -> io::Result<AdminServer> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let failed = |what: &str, error: io::Error| {
+        let advice = crate::folder::advice(&error);
+        io::Error::new(error.kind(), format!("{what}: {error}{advice}"))
+    };
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .await
+        .map_err(|error| failed("no port on 127.0.0.1 can be opened for orders", error))?;
     let mut secret = [0; 32];
     environment.rng().fill_bytes(&mut secret);
     let token = data_encoding::HEXLOWER.encode(&secret);
     let entrance =
         Entrance { address: listener.local_addr()?, token: token.clone(), pid: std::process::id() };
-    private::write(&folder.admin(), serde_json::to_string(&entrance)?.as_bytes())?;
+    let path = folder.admin();
+    private::write(&path, serde_json::to_string(&entrance)?.as_bytes())
+        .map_err(|error| failed(&format!("{} cannot be written", path.display()), error))?;
     let stop = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop);
     let of_task = Arc::clone(&environment);

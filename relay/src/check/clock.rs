@@ -19,6 +19,13 @@ pub(super) async fn check(subject: &Subject<'_>) -> Finding {
             "set the time; receipts and lifetimes are told by it",
         );
     }
+    if subject.doubts_clock {
+        return Finding::wrong(
+            "clock",
+            "it has jumped by more than a day against what the relay remembers; nothing expires for now",
+            "if the time is right, `kith-relay confirm-clock`; else set it right, and the relay notices",
+        );
+    }
     match synchronized().await {
         Some(true) => Finding::fit("clock", "kept right over the network"),
         Some(false) => Finding::advice(

@@ -69,6 +69,8 @@ pub struct Subject<'a> {
     pub config: Result<&'a RelayConfig, &'a ConfigFileError>,
     /// The process of the relay, if it runs.
     pub running: Option<u32>,
+    /// It runs, and does not believe the clock.
+    pub doubts_clock: bool,
     /// The time.
     pub now: Wall,
     /// Where tasks run.

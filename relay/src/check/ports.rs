@@ -37,7 +37,9 @@ pub(super) async fn check(subject: &Subject<'_>, config: &RelayConfig) -> Vec<Fi
             places.push((format!("http://{address}"), place, chosen));
         }
     }
-    for (address, place, chosen) in places {
+    // which port the system has chosen is not in the configuration
+    let told = |place: &Place| place.port != 0 || subject.running.is_none();
+    for (address, place, chosen) in places.into_iter().filter(|(_, place, _)| told(place)) {
         findings.push(match (subject.running, chosen) {
             (Some(_), _) => answers("port", &address, &place).await,
             (None, true) => free(&address, &place),

@@ -37,7 +37,7 @@ const MAX_LIST: usize = 10_000;
 #[non_exhaustive]
 pub enum ConfigFileError {
     /// It cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", told(source))]
     Read {
         /// The file.
         path: String,
@@ -72,6 +72,19 @@ pub enum ConfigFileError {
         /// Why.
         reason: String,
     },
+}
+
+/// What the system said about a file, and what to do.
+fn told(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "there is no such file: put it back; an empty relay.toml sets every default".into()
+        }
+        ErrorKind::IsADirectory => "this is a folder where a file belongs".into(),
+        ErrorKind::InvalidData => "this is not text in UTF-8: put the right file there".into(),
+        _ => format!("{error}{}", crate::folder::advice(error)),
+    }
 }
 
 /// Who may open a mailbox.
@@ -382,6 +395,21 @@ impl RelayConfig {
                 return wrong(key, format!("{} entries; at most {MAX_LIST} are possible", list.len()));
             }
         }
+        if self.listen.is_empty() {
+            return wrong(
+                "listen",
+                "at least one address is needed; without `listen` it has its defaults".into(),
+            );
+        }
+        if let Some(address) = self.bootstrap.iter().find(|address| !address.contains("/p2p/")) {
+            return wrong("bootstrap", format!("{address:?} ends in no /p2p/ and the node's peer id"));
+        }
+        if self.circuits.reservations > 0 && (self.circuits.minutes == 0 || self.circuits.bytes.0 == 0) {
+            return wrong(
+                "circuits",
+                "minutes and bytes must be at least 1; reservations = 0 turns circuits off".into(),
+            );
+        }
         if self.connections.total == 0 || self.connections.per_network == 0 || self.connections.per_peer == 0
         {
             return wrong("connections", "at least 1 is needed".into());
@@ -566,6 +594,9 @@ mod tests {
         assert!(error("mode = \"opened\"").contains("open"));
         assert!(error("log = \"loud\"").contains("loud"));
         assert!(error("mode = ").contains("relay.toml"));
+        assert!(error("listen = []").contains("at least one"));
+        assert!(error("bootstrap = [\"/ip4/192.0.2.1/tcp/1\"]").contains("/p2p/"));
+        assert!(error("[circuits]\nminutes = 0").contains("reservations = 0"));
     }
 
     #[test]

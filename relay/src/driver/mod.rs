@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     tick_due: Mono,
     turns: u64,
     store_failed: bool,
+    /// As it was told last.
+    clock_in_doubt: bool,
     /// Mailboxes in which another process has stored something.
     arrived: BTreeSet<MailboxId>,
     /// Mailboxes in which one may have, still to be looked at in this round.
@@ -94,6 +96,7 @@ impl Driver {
             tick_due: started,
             turns: 0,
             store_failed: false,
+            clock_in_doubt: false,
             arrived: BTreeSet::new(),
             unseen: Vec::new(),
             listening,
@@ -364,6 +367,16 @@ impl Driver {
     /// Looks how much the relay can still take.
     async fn tick(&mut self, now: Now) {
         self.tick_due = now.mono.plus(TICK);
+        let in_doubt = self.mailbox.time(now).in_doubt;
+        if in_doubt && !self.clock_in_doubt {
+            warn!(
+                "the clock has jumped by more than a day against what this relay remembers: nothing expires for now. If the \
+                 time is right, `kith-relay confirm-clock`; else set it right"
+            );
+        } else if self.clock_in_doubt && !in_doubt {
+            info!("the clock is believed again");
+        }
+        self.clock_in_doubt = in_doubt;
         if self.store.is_shared() {
             self.look_around().await;
         }

@@ -101,6 +101,9 @@ impl Backed {
         let folder_of_engine = config.folder.join(config.engine.name());
         let inner = engine::open(config.engine, &folder_of_engine, config.cache_bytes).map_err(failed)?;
         kv::check_version(inner.as_ref())?;
+        if let Some(owner) = config.owner {
+            kv::check_owner(inner.as_ref(), owner)?;
+        }
         let last = recover(config, inner.as_ref())?;
         let journal = Journal::begin(&folder(config), last).map_err(io)?;
         let engine = Buffered::start(inner, flow(config.engine)).map_err(io)?;
@@ -139,7 +142,7 @@ mod tests {
     use crate::engine::Direction;
 
     fn config(folder: &std::path::Path, engine: EngineKind) -> KvConfig {
-        KvConfig { engine, folder: folder.to_owned(), cache_bytes: 1 << 20, min_free: 0 }
+        KvConfig { engine, owner: None, folder: folder.to_owned(), cache_bytes: 1 << 20, min_free: 0 }
     }
 
     fn key(n: u32) -> Vec<u8> {
@@ -189,6 +192,23 @@ mod tests {
         let mut once = Backed::open(&config(reference.path(), kind)).unwrap();
         once.write(expected).unwrap();
         assert_eq!(all(store.engine().as_ref()), all(once.engine().as_ref()));
+    }
+
+    #[test]
+    fn a_store_knows_whose_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for kind in [EngineKind::Redb, EngineKind::Sled] {
+            let of = |owner: u8| KvConfig {
+                owner: Some(kith_protocol::DeviceId([owner; 32])),
+                ..config(folder.path(), kind)
+            };
+            // one that was made before owners were noted is the first one's
+            drop(Backed::open(&config(folder.path(), kind)).unwrap());
+            drop(Backed::open(&of(1)).unwrap());
+            let refused = Backed::open(&of(2)).map(drop);
+            assert!(matches!(refused, Err(MailboxStoreError::Refused(_))), "{refused:?}");
+            drop(Backed::open(&of(1)).unwrap());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! m mailbox 5 id         known            s                        sums and last instant
 //! m mailbox 6 number     one-time key     S                        schema version
 //! m mailbox 7            bundle           n                        newest group of the journal that is here
-//! m mailbox 8 n          its chunks
+//! m mailbox 8 n          its chunks       o                        the relay whose store it is
 //! ```
 //! Numbers are big endian. A value is its number of chunks, its (first) part, and the CRC-32 of key and all before; so a
 //! flipped bit is noticed, as is a row in a wrong place.
@@ -29,6 +29,8 @@ pub(super) const SCHEMA: u16 = 2;
 pub(super) const STATE: &[u8] = b"s";
 /// Key of the number of the newest group in the engine.
 pub(super) const NUMBER: &[u8] = b"n";
+/// Key of the relay's id.
+pub(super) const OWNER: &[u8] = b"o";
 /// Key of the schema version.
 pub(super) const VERSION: &[u8] = b"S";
 

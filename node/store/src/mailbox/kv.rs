@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use futures::channel::oneshot;
-use kith_protocol::Wall;
 use kith_protocol::mailbox::{Batch, Row, RowKey, Totals};
+use kith_protocol::{DeviceId, Wall};
 
 use super::backed::{self, Backed};
 use super::codec::{self, damaged};
@@ -34,6 +34,8 @@ const ROWS: usize = 8_000;
 pub struct KvConfig {
     /// Which engine.
     pub engine: EngineKind,
+    /// The relay's id: a store that was made for another one is refused. `None`: whoever.
+    pub owner: Option<DeviceId>,
     /// The store's own folder; each engine has one of its own in it, and one for its journal. Not used by memory.
     pub folder: PathBuf,
     /// Memory the engine may use to cache pages.
@@ -146,6 +148,26 @@ pub(super) fn check_version(engine: &dyn Engine) -> Result<(), MailboxStoreError
     }
     let mut batch = engine::Batch::default();
     batch.put(codec::VERSION.to_vec(), codec::plain(codec::VERSION, &codec::SCHEMA)?);
+    engine.write(&batch, &[], Durability::Durable).map_err(failed)
+}
+
+/// Refuses the store of another relay, and notes whose it is: mailboxes belong to a key.
+pub(super) fn check_owner(engine: &dyn Engine, owner: DeviceId) -> Result<(), MailboxStoreError> {
+    if let Some(value) = engine.get(codec::OWNER).map_err(failed)? {
+        let found: [u8; 32] = codec::from_plain(codec::OWNER, &value)?;
+        if found == owner.0 {
+            return Ok(());
+        }
+        let name =
+            |id: DeviceId| id.peer_id().map_or_else(|| "without a name".into(), |peer| peer.to_string());
+        return Err(MailboxStoreError::Refused(format!(
+            "it is that of the relay {}, and relay.key is that of {}: put the key that belongs here back",
+            name(DeviceId(found)),
+            name(owner)
+        )));
+    }
+    let mut batch = engine::Batch::default();
+    batch.put(codec::OWNER.to_vec(), codec::plain(codec::OWNER, &owner.0)?);
     engine.write(&batch, &[], Durability::Durable).map_err(failed)
 }
 

@@ -23,7 +23,7 @@ use crate::store::{lock, open_store};
 
 pub(crate) async fn backup(folder: &Folder, out: &Out, args: &BackupArgs) -> anyhow::Result<()> {
     if args.verify {
-        return tell(out, &args.file, &backup::verify(&args.file)?, &[]);
+        return tell(out, &args.file, &verified(&args.file)?, &[]);
     }
     if !folder.is_made() {
         folder.read_key()?;
@@ -45,6 +45,10 @@ pub(crate) async fn backup(folder: &Folder, out: &Out, args: &BackupArgs) -> any
     tell(out, &args.file, &verified, &damaged)
 }
 
+fn verified(file: &Path) -> anyhow::Result<Verified> {
+    backup::verify(file).with_context(|| format!("{}", file.display()))
+}
+
 /// A file that is nothing until it is whole.
 struct Draft {
     path: PathBuf,
@@ -60,7 +64,12 @@ impl Draft {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         options.open(&path).with_context(|| {
-            format!("{} cannot be made (is another backup being made there?)", path.display())
+            let shown = path.display();
+            if path.exists() {
+                format!("{shown} is there: another backup is being made, or one broke off; then remove it")
+            } else {
+                format!("{shown} cannot be made: name a file in a folder that is there and yours to write in")
+            }
         })?;
         Ok(Self { path })
     }
@@ -165,7 +174,7 @@ pub(crate) async fn restore(folder: &Folder, out: &Out, args: &RestoreArgs) -> a
     if !is_empty {
         return Err(BackupError::NotEmpty(path.display().to_string()).into());
     }
-    let verified = backup::verify(&args.file)?;
+    let verified = verified(&args.file)?;
     let text = match &args.config {
         Some(path) => {
             // says what is wrong with the file itself
@@ -223,7 +232,7 @@ fn tell_restored(
 fn broken_promises(config: &RelayConfig, restored: &Restored) -> Vec<String> {
     let made = restored.from.head.made;
     let until = |days: u64| when(made.plus(days.saturating_mul(limits::DAY)));
-    vec![
+    let mut broken = vec![
         format!(
             "Envelopes taken into custody after {} are lost, though their senders hold receipts, the last of which \
              may promise until {} days after the old relay's end. Copies may lie at the recipients' other relays; tell \
@@ -239,13 +248,16 @@ fn broken_promises(config: &RelayConfig, restored: &Restored) -> Vec<String> {
         "Rights, blocks and tokens are as they were. Owners' devices set their rights again when they connect; a \
          token used since then can be used once more: `kith-relay token list` shows them."
             .into(),
-        format!(
+        "If the backup is older than a day, nothing expires for 24 hours; `kith-relay confirm-clock` ends that.".into(),
+    ];
+    if restored.keys_left_out > 0 {
+        broken.push(format!(
             "{} one-time keys were left out, so that none is given twice. Owners' devices bring new ones; until then \
              first messages use the last-resort key.",
             restored.keys_left_out
-        ),
-        "If the backup is older than a day, nothing expires for 24 hours; `kith-relay confirm-clock` ends that.".into(),
-    ]
+        ));
+    }
+    broken
 }
 
 pub(crate) fn when(at: Wall) -> String {

@@ -23,10 +23,12 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &CheckArgs) -> any
     }
     let config = RelayConfig::read(&folder.config());
     let host = Arc::new(ProductEnvironment::current()?.without_lan());
+    let (running, doubts_clock) = running(folder).await.unzip();
     let subject = Subject {
         folder,
         config: config.as_ref(),
-        running: running(folder).await,
+        running,
+        doubts_clock: doubts_clock.unwrap_or_default(),
         now: host.wall(),
         host: &host,
     };
@@ -67,11 +69,14 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &CheckArgs) -> any
     })
 }
 
-/// The relay's process, if one answers.
-async fn running(folder: &Folder) -> Option<u32> {
+/// The relay's process, if one answers, and whether it doubts the clock.
+async fn running(folder: &Folder) -> Option<(u32, bool)> {
     let client = Client::new(folder).ok()?;
-    client.order(Ask::Status).await.ok()?;
-    Some(client.pid())
+    let status = client.order(Ask::Status).await.ok()?;
+    Some((
+        client.pid(),
+        status.get("clock_in_doubt").and_then(serde_json::Value::as_bool).unwrap_or_default(),
+    ))
 }
 
 /// Counts what is stored, of a relay that does not run.

@@ -22,6 +22,7 @@ pub(crate) fn perform(folder: &Folder, out: &Out, args: &InitArgs) -> anyhow::Re
     let config = RelayConfig::parse(&text, "the new configuration")?;
     // wrong addresses are told now, not at the first start
     kith_network::Config::new(config.settings(key.clone(), false).network)?;
+    folder.check_is_free()?;
     folder.create(&key, &text)?;
     let public = KeyPair::from_seed(&key).public();
     let peer = DeviceId(public).peer_id().context("the new key is no Ed25519 key; try again")?;

@@ -19,13 +19,12 @@ impl Out {
     }
 
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
-        writeln!(io::stdout(), "{text}")
+        writeln!(io::stdout(), "{text}").map_err(lost)
     }
 
     pub(crate) fn json(&self, value: &Value) -> io::Result<()> {
         let mut out = io::stdout();
-        writeln!(out, "{value}")?;
-        out.flush()
+        writeln!(out, "{value}").and_then(|()| out.flush()).map_err(lost)
     }
 
     /// A code for cameras, where there is a screen.
@@ -46,8 +45,40 @@ impl Out {
     }
 }
 
+fn lost(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("what there is to say cannot be written to standard output: {error}"),
+    )
+}
+
+/// An error with its causes, without those it names itself.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// One line on standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
     // nobody is left to tell if standard error is closed
-    let _ = writeln!(io::stderr(), "kith-relay: {error:#}");
+    let _ = writeln!(io::stderr(), "kith-relay: {}", whole(error));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let cause = io::Error::other("no such thing");
+        let error = anyhow::Error::new(cause).context("the file: no such thing").context("the folder");
+        assert_eq!(whole(&error), "the folder: the file: no such thing");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use kith_network::{Environment as _, ProductEnvironment};
 use kith_relay::admin::{self, Control};
 use kith_relay::certificate;
@@ -11,7 +11,7 @@ use kith_relay::config::RelayConfig;
 use kith_relay::folder::Folder;
 use kith_relay::observed::ObservedStore;
 use kith_relay::web::{Shows, Source, Web};
-use kith_relay::{Relay, Status};
+use kith_relay::{Relay, StartError, Status};
 use kith_store::mailbox::MailboxStore;
 use serde_json::json;
 use tracing::{info, warn};
@@ -38,12 +38,12 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
     config.load_certificate(host.certificate())?;
     let store = Arc::new(ObservedStore::new(open_store(folder, &config, &host, &key).await?));
     let settings = config.settings(key, folder.is_draining());
-    let relay = Relay::start(host.clone(), settings, Arc::clone(&store) as Arc<dyn MailboxStore>).await?;
+    let relay = Relay::start(host.clone(), settings, Arc::clone(&store) as Arc<dyn MailboxStore>)
+        .await
+        .map_err(not_started)?;
     let control =
         Control::new(relay.clone(), folder.clone(), Arc::clone(&store), host.clone(), config.clone());
-    let server = admin::serve(control.clone(), folder.clone(), host.clone())
-        .await
-        .context("the admin channel cannot be opened on a loopback address")?;
+    let server = admin::serve(control.clone(), folder.clone(), host.clone()).await?;
     let status = listening(&relay).await?;
     let source =
         Source::new(relay.clone(), host.clone(), folder.clone(), store.latencies(), control.config());
@@ -90,6 +90,17 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
         out.json(&json!({ "event": "stopped" }))?;
     }
     Ok(())
+}
+
+/// Where the network's own words are meant for a command line without a configuration.
+fn not_started(error: StartError) -> anyhow::Error {
+    match error {
+        StartError::Network(kith_network::StartError::Listen { address, reason }) => anyhow!(
+            "cannot listen on {address}: {reason}; end the program that has it (`ss -lpn` names it), or choose another \
+             address or port in `listen` in relay.toml"
+        ),
+        other => other.into(),
+    }
 }
 
 /// Waits until it listens.
