@@ -15,8 +15,12 @@ async fn killed_under_load(relay: &mut Process, round: u64, ledger: &Ledger, eno
     let before = ledger.count();
     let at = relay.tcp().to_owned();
     #[allow(clippy::disallowed_methods, reason = "a test's own task")]
-    let running = tokio::spawn(load(at.clone(), at, round.to_string(), ledger.clone()));
-    ledger.reaches(before, enough).await;
+    let mut running = tokio::spawn(load(at.clone(), at, round.to_string(), ledger.clone()));
+    // a load that ends by itself would be waited for until it is too late to see why
+    tokio::select! {
+        () = ledger.reaches(before, enough) => {}
+        ended = &mut running => panic!("the load of round {round} ended before the relay was killed: {ended:?}"),
+    }
     relay.kill();
     tokio::time::timeout(support::CEILING, running).await.expect("the load does not end").unwrap();
 }

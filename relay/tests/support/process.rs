@@ -104,7 +104,7 @@ impl Process {
             .spawn()
             .unwrap();
         let (mut errors, log) = (child.stderr.take().unwrap(), Arc::clone(&self.log));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = errors.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
@@ -113,7 +113,12 @@ impl Process {
             }
         });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next().expect("the relay ended before it listened").unwrap();
+        let Some(line) = lines.next() else {
+            let status = child.wait().unwrap();
+            reader.join().unwrap();
+            panic!("the relay ended before it listened ({status}): {}", self.log());
+        };
+        let line = line.unwrap();
         let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(event["event"], "listening");
         self.peer_id = event["peer_id"].as_str().unwrap().into();
