@@ -167,9 +167,12 @@ pub fn create(host: &dyn Host, folder: &Folder, new: NewAccount) -> Result<Creat
         },
     };
     let config = StoreConfig::new(folder.store(), new.engine, key);
-    match write(host, config, &new.name, restore, new.phrase_file.as_deref())? {
-        Written::New(created) => Ok(Created { key: kind, ..created }),
-        Written::Taken(name) => Err(exists(Some(name))),
+    match write(host, config, &new.name, restore, new.phrase_file.as_deref()) {
+        Ok(Written::New(created)) => Ok(Created { key: kind, ..created }),
+        Ok(Written::Taken(name)) => Err(exists(Some(name))),
+        // nobody works with a store that has no account
+        Err(CreateError::Store(kith_store::OpenError::Locked(_))) => Err(exists(None)),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,7 +7,7 @@ use kith_protocol::record::{Clock, Key, ReadError, Reader, Record};
 use kith_store::{OpenError, StoreReader};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{NodeView, RelayStatus, RestoredView, Timestamp};
+use crate::api::{ClockView, NodeView, RelayStatus, RestoredView, Timestamp};
 use crate::config::RunOptions;
 use crate::folder::Folder;
 use crate::keys::{self, KeyKind};
@@ -55,7 +55,7 @@ pub fn examine(folder: &Folder, builder: &Builder, node: Option<&NodeView>) -> V
     match node {
         Some(node) => {
             findings.extend(network(node));
-            findings.extend(clock(builder, None));
+            findings.extend(clock(builder, None, node.clock));
         }
         None => findings.extend(store(builder)),
     }
@@ -165,7 +165,7 @@ fn store(builder: &Builder) -> Vec<Finding> {
             findings.extend(stats.free_bytes.map(space));
         }
     }
-    findings.extend(clock(builder, Some(&store)));
+    findings.extend(clock(builder, Some(&store), None));
     findings
 }
 
@@ -184,8 +184,8 @@ fn space(free: u64) -> Finding {
     Finding::new("space", Level::Ok, format!("{megabytes} MB are free where the store lies"))
 }
 
-/// Compares the clock with what the store remembers of it, if it is open.
-fn clock(builder: &Builder, store: Option<&StoreReader>) -> Option<Finding> {
+/// Compares the clock with what the store remembers of it, if it is open, and with others' as far as the node knows them.
+fn clock(builder: &Builder, store: Option<&StoreReader>, others: Option<ClockView>) -> Option<Finding> {
     let now = builder.host_or_default().ok()?.wall();
     let shown = Timestamp::from(now);
     if now.0 < EARLIEST {
@@ -199,8 +199,51 @@ fn clock(builder: &Builder, store: Option<&StoreReader>) -> Option<Finding> {
             let text = format!("the clock says {shown}, but was at {before} before: set it right");
             Finding::new("clock", Level::Problem, text)
         }
-        None => Finding::new("clock", Level::Ok, format!("the clock says {shown}")),
+        None => compared(shown, others.unwrap_or_default()),
     })
+}
+
+/// What others' clocks say of this one.
+fn compared(shown: Timestamp, others: ClockView) -> Finding {
+    let ClockView { heard, differing, ahead_ms, doubted } = others;
+    let agreeing = heard.saturating_sub(differing);
+    let how = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    let much = span(ahead_ms.unsigned_abs());
+    let (level, text) = match (heard, differing) {
+        (0, _) if doubted => {
+            let text = "it jumped by more than a day, and no other clock has confirmed it yet: until then no message expires";
+            (Level::Warning, text.to_owned())
+        }
+        (0, _) => return Finding::new("clock", Level::Ok, format!("the clock says {shown}")),
+        (1, 0) => (Level::Ok, "the one other clock heard of agrees".to_owned()),
+        (_, 0) => (Level::Ok, format!("the {heard} other clocks heard of agree")),
+        (1, _) => {
+            let text =
+                format!("the one other clock heard of is {much} {how} it: one of the two is to be set right");
+            (Level::Warning, text)
+        }
+        _ if differing > agreeing => {
+            let level = if doubted { Level::Problem } else { Level::Warning };
+            let text = format!(
+                "{differing} of the {heard} other clocks heard of differ, the middle one is {much} {how} it: set it right"
+            );
+            (level, text)
+        }
+        _ => (Level::Ok, format!("{agreeing} of the {heard} other clocks heard of agree")),
+    };
+    Finding::new("clock", level, format!("the clock says {shown}; {text}"))
+}
+
+/// `3 min`, `2 h 5 min`, `3 days`: what matters of it.
+fn span(millis: u64) -> String {
+    let minutes = millis.saturating_add(limits::MINUTE / 2) / limits::MINUTE;
+    match (minutes / (24 * 60), minutes / 60, minutes % 60) {
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (1, ..) => "1 day".to_owned(),
+        (days, ..) => format!("{days} days"),
+    }
 }
 
 fn believed(store: &StoreReader) -> Result<Option<Clock>, ReadError> {
@@ -290,4 +333,32 @@ fn relays(node: &NodeView) -> Vec<Finding> {
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(heard: usize, differing: usize, ahead_ms: i64, doubted: bool) -> (Level, String) {
+        let finding = compared(Timestamp(0), ClockView { heard, differing, ahead_ms, doubted });
+        assert!(finding.text.starts_with("the clock says 1970-01-01T00:00:00.000Z"), "{}", finding.text);
+        (finding.level, finding.text)
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_what_most_others_say() {
+        let hour = limits::HOUR as i64;
+        let (level, text) = said(0, 0, 0, false);
+        assert!(level == Level::Ok && !text.contains(';'), "{text}");
+        let (level, text) = said(3, 0, 12, false);
+        assert!(level == Level::Ok && text.contains("the 3 other clocks heard of agree"), "{text}");
+        let (level, text) = said(3, 1, 40, false);
+        assert!(level == Level::Ok && text.contains("2 of the 3 other clocks"), "{text}");
+        let (level, text) = said(1, 1, -hour - 300_000, false);
+        assert!(level == Level::Warning && text.contains("is 1 h 5 min behind it"), "{text}");
+        let (level, text) = said(3, 2, 50 * hour, true);
+        assert!(level == Level::Problem && text.contains("is 2 days ahead of it: set it right"), "{text}");
+        let (level, text) = said(0, 0, 0, true);
+        assert!(level == Level::Warning && text.contains("no message expires"), "{text}");
+    }
 }

@@ -22,4 +22,5 @@ pub use config::{ConfigError, RunChanges, RunOptions};
 pub use folder::Folder;
 pub use host::{Host, ProductHost};
 pub use kith_protocol as protocol;
+pub use kith_store::panics;
 pub use node::{Builder, Node, StartError};

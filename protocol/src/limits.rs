@@ -96,6 +96,8 @@ pub const BACKOFF_MAX: u64 = 10 * MINUTE;
 pub const BACKOFF_MIN: u64 = 1_000;
 /// A wall clock that moved this much more or less than the monotonic one is not believed.
 pub const CLOCK_JUMP: u64 = DAY;
+/// Clocks further apart than this are not called equal.
+pub const CLOCK_OFF: u64 = 2 * MINUTE;
 /// Stored API events: at most this many,
 pub const EVENTS: u64 = 100_000;
 /// and at most this old.
@@ -118,6 +120,8 @@ pub const INVITE_GRACE: u64 = 30 * DAY;
 pub const CONTACTS: usize = 4096;
 /// Unpersisted bytes above which the Engine takes no input.
 pub const UNPERSISTED: usize = 4 * 1024 * 1024;
+/// Rows above which a long step makes a batch of what it has written so far. A store takes some 30,000 at once.
+pub const BATCH_ROWS: usize = 1000;
 /// Journey-changing work done in one turn, in rows.
 pub const ROWS_PER_TURN: usize = 256;
 /// A directory record is published again at this age.

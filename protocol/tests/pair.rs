@@ -1,7 +1,8 @@
 //! Two engines against each other: the main path, and what goes wrong on it.
 
-use kith_protocol::engine::{Answer, Command};
-use kith_protocol::record::{Contact, EventBody, Key, Rank};
+use kith_protocol::engine::{Answer, Command, CommandError};
+use kith_protocol::limits;
+use kith_protocol::record::{Contact, ContactState, EventBody, Key, Rank};
 use kith_protocol::testing::{Pair, Weather, Who};
 
 #[test]
@@ -171,7 +172,7 @@ fn an_invite_is_used_once() {
     let a = pair.side(Who::A).account;
     let refused = |pair: &Pair| {
         let contact: Option<Contact> = pair.row(Who::B, &Key::Contact(a));
-        contact.is_some_and(|contact| contact.state == kith_protocol::record::ContactState::Refused)
+        contact.is_some_and(|contact| contact.state == ContactState::Refused)
     };
     assert!(pair.run_until(60_000, refused));
     assert!(!pair.are_contacts());
@@ -204,9 +205,9 @@ fn a_removed_contact_cannot_come_back_by_the_old_invite() {
     pair.command(Who::B, Command::AcceptInvite { uri }).expect("accepting");
     pair.run_for(600_000);
     let contact: Contact = pair.row(Who::A, &Key::Contact(b)).expect("known");
-    assert_eq!(contact.state, kith_protocol::record::ContactState::Removed);
+    assert_eq!(contact.state, ContactState::Removed);
     let contact: Contact = pair.row(Who::B, &Key::Contact(a)).expect("known");
-    assert_eq!(contact.state, kith_protocol::record::ContactState::Refused);
+    assert_eq!(contact.state, ContactState::Refused);
 }
 
 #[test]
@@ -299,4 +300,24 @@ fn when_somebody_was_last_seen_is_known_after_a_stop_of_ones_own() {
     let contact: Contact = pair.row(Who::A, &Key::Contact(pair.side(Who::B).account)).expect("a contact");
     let seen = contact.last_seen.expect("was seen");
     assert!(met.since(seen) < 60_000, "seen {} ms before", met.since(seen));
+}
+
+#[test]
+fn an_invite_whose_time_is_over_is_refused_with_both_times() {
+    let mut pair = Pair::new(21, Weather::FAIR);
+    let Ok(Answer::Invite { uri, expires, .. }) =
+        pair.command(Who::A, Command::CreateInvite { uses: 1, ttl: limits::MINUTE })
+    else {
+        panic!("an invite is always granted");
+    };
+    pair.skew(Who::B, 2 * limits::MINUTE as i64);
+    let now = pair.now(Who::B).wall;
+    let refused = pair.command(Who::B, Command::AcceptInvite { uri: uri.clone() });
+    assert_eq!(refused, Err(CommandError::InviteExpired { expired: expires, now }));
+    // the clock was wrong, and is set right
+    pair.skew(Who::B, 0);
+    assert!(matches!(
+        pair.command(Who::B, Command::AcceptInvite { uri }),
+        Ok(Answer::Accepted { state: ContactState::Waiting, .. })
+    ));
 }

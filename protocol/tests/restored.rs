@@ -9,7 +9,7 @@ use kith_protocol::record::{
     Change, Entry, EventBody, Key, KeyRange, Record, Restoration, Row, Stream, StreamEntry,
 };
 use kith_protocol::testing::{Pair, Weather, Who};
-use kith_protocol::{Wall, limits};
+use kith_protocol::{EntryId, StreamId, Wall, limits};
 
 /// Two people with a conversation in both directions, all of it delivered.
 fn talked(seed: u64, messages: usize) -> Pair {
@@ -56,6 +56,13 @@ fn notices(pair: &Pair, who: Who) -> Vec<String> {
     told.collect()
 }
 
+fn stored_notices(pair: &Pair, who: Who) -> usize {
+    pair.side(who).disk.count(&KeyRange::Events, |row| {
+        matches!(row, Row::Event(event)
+            if matches!(&event.body, EventBody::Notice { code, .. } if code == "restored"))
+    })
+}
+
 fn row(pair: &Pair, who: Who) -> Option<Restoration> {
     pair.row(who, &Key::Restoration)
 }
@@ -71,8 +78,13 @@ fn what_a_restore_lost_of_either_side_is_asked_for_again_and_comes() {
             lose(&pair, Who::B, |entry| !(20..=90).contains(&entry.number) || entry.number == 50, places);
         assert_eq!(lost.len(), 140);
         pair.start(Who::B);
-        assert!(pair.run_until(120_000, |pair| texts(pair, Who::B) == all), "{}", texts(&pair, Who::B).len());
+        assert!(
+            pair.run_until(120_000, |pair| pair.message_count(Who::B) == 200),
+            "{:?}",
+            row(&pair, Who::B)
+        );
         pair.run_for(5_000);
+        assert_eq!(texts(&pair, Who::B), all);
         assert_eq!(pair.history(Who::B).len(), 200, "each once");
         let row = row(&pair, Who::B).unwrap();
         assert_eq!((row.asked(), row.gone, row.acknowledged), (140, 0, false));
@@ -110,7 +122,8 @@ fn the_asking_goes_on_after_a_second_stop() {
     pair.stop(Who::B);
     pair.start(Who::B);
     pair.set_network(true);
-    assert!(pair.run_until(600_000, |pair| texts(pair, Who::B) == all), "{}", texts(&pair, Who::B).len());
+    assert!(pair.run_until(600_000, |pair| pair.message_count(Who::B) == 180), "{:?}", row(&pair, Who::B));
+    assert_eq!(texts(&pair, Who::B), all);
     assert_eq!(notices(&pair, Who::B).len(), 1, "told once as an event");
     assert_eq!(row(&pair, Who::B).unwrap().asked(), 162, "kept until somebody takes note");
     pair.command(Who::B, Command::AcknowledgeRestoration).unwrap();
@@ -203,4 +216,97 @@ fn a_restore_without_a_loss_is_told_and_not_kept() {
     pair.run_for(1_000);
     assert!(notices(&pair, Who::B)[0].contains("nothing was lost"));
     assert_eq!(row(&pair, Who::B), None);
+}
+
+/// A stopped side's store with this many entries of the other side's stream more, all without their places.
+fn misplace(pair: &Pair, who: Who, entries: u64) -> StreamId {
+    let disk = &pair.side(who).disk;
+    let other = pair.side(who.other()).account;
+    let template = pair.history(who).into_iter().rfind(|entry| entry.author == other).unwrap();
+    let mut stream: Stream = pair.row(who, &Key::Stream(template.stream)).unwrap();
+    let mut changes = Vec::new();
+    for number in stream.gapless + 1..=stream.gapless + entries {
+        let mut id = [7; 32];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        let id = EntryId(id);
+        changes.push(Change::Put(Entry { id, number, ..template.clone() }.into()));
+        stream.gapless_id = id;
+    }
+    stream.gapless += entries;
+    changes.push(Change::Put(stream.clone().into()));
+    let row = Restoration { reason: "a test".to_owned(), lost_commits: 5, ..Restoration::default() };
+    changes.push(Change::Put(row.into()));
+    disk.apply(changes);
+    stream.id
+}
+
+fn places(pair: &Pair, who: Who, stream: StreamId) -> u64 {
+    pair.side(who).disk.count(&KeyRange::StreamEntries(stream), |_| true) as u64
+}
+
+#[test]
+fn places_of_many_entries_are_put_right_in_batches_that_a_store_takes() {
+    const MANY: u64 = 40_000;
+    let mut pair = talked(17, 3);
+    pair.stop(Who::B);
+    pair.set_network(false);
+    let stream = misplace(&pair, Who::B, MANY);
+    pair.start(Who::B);
+    assert_eq!(places(&pair, Who::B, stream), MANY + 3);
+    let row = row(&pair, Who::B).unwrap();
+    assert_eq!((row.asked(), row.gone), (0, 0));
+    let most = pair.largest_batch();
+    assert!(most <= limits::BATCH_ROWS + 100, "{most} rows in one batch");
+}
+
+#[test]
+fn a_stop_while_places_are_put_right_costs_nothing() {
+    const MANY: u64 = 4_500;
+    for outputs in [0, 1, 3, 4, 5, 6, 7] {
+        let mut pair = talked(18, 3);
+        pair.stop(Who::B);
+        pair.set_network(false);
+        let stream = misplace(&pair, Who::B, MANY);
+        let gone = pair.history(Who::B).into_iter().find(|entry| entry.number == 2).unwrap();
+        pair.side(Who::B).disk.apply(vec![Change::Delete(Key::Entry(gone.id))]);
+        pair.crash_in(Who::B, outputs);
+        pair.start(Who::B);
+        let before = places(&pair, Who::B, stream);
+        let done = row(&pair, Who::B).unwrap().looked_through.is_some();
+        assert_eq!(stored_notices(&pair, Who::B), usize::from(done), "told with what is told of");
+        assert!(outputs > 0 || before == 3);
+        pair.run_for(5_000);
+        let row = row(&pair, Who::B).unwrap();
+        assert!(row.looked_through.is_some());
+        assert_eq!((row.asked(), row.gone), (1, 0), "after {outputs} outputs and {before} places");
+        let lost = u64::from(gone.stream == stream);
+        assert_eq!(places(&pair, Who::B, stream), MANY + 3 - lost);
+        assert_eq!(stored_notices(&pair, Who::B), 1);
+    }
+}
+
+#[test]
+fn what_many_streams_lost_is_asked_for_in_one_run() {
+    const STREAMS: usize = limits::STREAMS + 16;
+    let mut pair = talked(19, 1);
+    for n in 0..STREAMS {
+        // a device that was restored begins a new stream
+        pair.stop(Who::A);
+        let row = Restoration { lost_commits: 1, ..Restoration::default() };
+        pair.side(Who::A).disk.apply(vec![Change::Put(row.into())]);
+        pair.start(Who::A);
+        pair.send(Who::A, &format!("stream {n}")).unwrap();
+        assert!(pair.run_until(600_000, Pair::all_delivered));
+    }
+    let all = texts(&pair, Who::B);
+    pair.stop(Who::B);
+    let author = pair.side(Who::A).account;
+    let lost = lose(&pair, Who::B, |entry| entry.author != author, true);
+    assert_eq!(lost.len(), STREAMS + 1);
+    pair.start(Who::B);
+    pair.run_for(1_000);
+    assert_eq!(row(&pair, Who::B).unwrap().lost.len(), STREAMS + 1);
+    let back = pair.run_until(20 * limits::MINUTE, |pair| pair.message_count(Who::B) == all.len());
+    assert!(back, "{} of {} are back", pair.message_count(Who::B), all.len());
+    assert_eq!(texts(&pair, Who::B), all);
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use kith_tests::{Person, meet, two_friends};
+use kith_tests::{PATIENCE, Person, meet, two_friends, wait_until};
 
 #[test]
 fn an_empty_folder_says_how_to_begin() {
@@ -107,9 +107,7 @@ fn a_name_that_fits_several_contacts_is_refused_with_the_candidates() {
     // The contact list holds two people of one name from here on.
     let invite = ana.invite();
     other.kith(&["accept", &invite]).ok();
-    kith_tests::wait_until("both are contacts", kith_tests::PATIENCE, || {
-        ana.kith(&["contacts"]).ok().lines.len() == 2
-    });
+    wait_until("both are contacts", PATIENCE, || ana.kith(&["contacts"]).ok().lines.len() == 2);
 
     let answer = ana.kith(&["send", "Ben", "which one?"]).failed(2);
     assert!(answer.stderr.contains(&other.account[..8]), "it names the candidates: {}", answer.stderr);
@@ -326,4 +324,27 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
         }
     }
     files
+}
+
+#[test]
+fn an_account_is_not_made_twice_also_while_its_node_runs() {
+    let mut ana = Person::new("Ana");
+    for running in [false, true] {
+        if running {
+            ana.run();
+        }
+        let answer = ana.kith(&["init", "--name", "Ana", "--key", "file"]).failed(1);
+        assert!(answer.stderr.contains("has an account already"), "{}", answer.stderr);
+    }
+}
+
+#[test]
+fn who_is_blocked_is_not_shown_on_line() {
+    let (ana, _ben) = two_friends();
+    wait_until("Ana sees Ben", PATIENCE, || ana.kith(&["status"]).ok().object()["contacts_online"] == 1);
+    ana.kith(&["contacts", "block", "Ben"]).ok();
+    assert_eq!(ana.contact("Ben").unwrap()["online"], false);
+    assert_eq!(ana.kith(&["status"]).ok().object()["contacts_online"], 0);
+    ana.kith(&["contacts", "unblock", "Ben"]).ok();
+    wait_until("they meet again", PATIENCE, || ana.contact("Ben").unwrap()["online"] == true);
 }

@@ -5,6 +5,8 @@ use kith_protocol::record::ReadError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::view::Timestamp;
+
 /// Why a wish was not granted.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -27,11 +29,22 @@ pub enum Error {
     /// The Engine refused; nothing was changed.
     #[error("{message}")]
     Refused {
-        /// A stable word: `unknown-contact`, `unknown-message`, `unknown-invite`, `blocked`, `not-a-contact`,
-        /// `not-yours`, `deleted`, `too-long`, `invalid`, `invite`, `own-invite`, `full`, `internal`.
+        /// A stable word: `unknown-contact`, `unknown-message`, `unknown-invite`, `unknown-relay`, `blocked`,
+        /// `not-a-contact`, `not-yours`, `deleted`, `too-long`, `invalid`, `invite`, `own-invite`, `full`, `internal`.
         reason: String,
         /// One sentence for people.
         message: String,
+    },
+    /// The invite's time is over, by the clock of the machine that the node runs on. Nothing was changed.
+    #[error(
+        "this invite has expired: it ended at {expired}, and the clock of this machine says {now}. If that is wrong, set \
+         the clock right; else ask for a new invite"
+    )]
+    InviteExpired {
+        /// When it ended.
+        expired: Timestamp,
+        /// What the clock said.
+        now: Timestamp,
     },
     /// A value is out of its bounds.
     #[error("{message}")]
@@ -99,6 +112,7 @@ impl From<CommandError> for Error {
             CommandError::UnknownContact => "unknown-contact",
             CommandError::UnknownMessage => "unknown-message",
             CommandError::UnknownInvite => "unknown-invite",
+            CommandError::UnknownRelay => "unknown-relay",
             CommandError::Blocked => "blocked",
             CommandError::NotAContact => "not-a-contact",
             CommandError::NotYours => "not-yours",
@@ -106,6 +120,9 @@ impl From<CommandError> for Error {
             CommandError::TooLong { .. } => "too-long",
             CommandError::Invalid(_) => "invalid",
             CommandError::Invite(_) => "invite",
+            CommandError::InviteExpired { expired, now } => {
+                return Self::InviteExpired { expired: (*expired).into(), now: (*now).into() };
+            }
             CommandError::OwnInvite => "own-invite",
             CommandError::Full(_) => "full",
             CommandError::Read(read) => return read.clone().into(),
@@ -118,5 +135,25 @@ impl From<CommandError> for Error {
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         Self::Store { message: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_protocol::Wall;
+
+    use super::*;
+
+    #[test]
+    fn an_expired_invite_names_both_times_also_after_the_way_over_json() {
+        let (expired, now) = (Wall(1_790_000_000_000), Wall(1_790_000_060_000));
+        let error = Error::from(CommandError::InviteExpired { expired, now });
+        let text = error.to_string();
+        for time in [Timestamp::from(expired), Timestamp::from(now)] {
+            assert!(text.contains(&time.to_string()), "{text}");
+        }
+        let json = serde_json::to_value(&error).unwrap();
+        assert_eq!(json["kind"], "invite-expired");
+        assert_eq!(serde_json::from_value::<Error>(json).unwrap(), error);
     }
 }

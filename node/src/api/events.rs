@@ -124,7 +124,7 @@ impl Follower {
             match self.live.next().await {
                 Ok(Live::Stored(event)) => self.take(&event),
                 Ok(Live::Transient(transient)) => {
-                    let body = self.show_transient(&transient);
+                    let Some(body) = self.show_transient(&transient) else { continue };
                     return Some(EventView { cursor: self.cursor, time: self.clock.wall().into(), body });
                 }
                 // too slow for the live side: the store has it all
@@ -168,8 +168,8 @@ impl Follower {
         self.ready.extend(show_event(&self.reads, event));
     }
 
-    fn show_transient(&self, transient: &Transient) -> EventBodyView {
-        match transient {
+    fn show_transient(&self, transient: &Transient) -> Option<EventBodyView> {
+        Some(match transient {
             Transient::Online { account, online } => EventBodyView::Online {
                 account: *account,
                 name: self.reads.name(*account).unwrap_or_else(|_| account.short()),
@@ -178,7 +178,9 @@ impl Follower {
             Transient::Typing { conversation, account, active } => {
                 EventBodyView::Typing { conversation: *conversation, account: *account, active: *active }
             }
-        }
+            // for whoever asks how the node stands
+            Transient::Clock(_) => return None,
+        })
     }
 }
 

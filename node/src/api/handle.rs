@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kith_protocol::engine::{Answer, Command};
-use kith_protocol::invite::Invite;
 use kith_protocol::{AccountId, ClientId, DeviceId, EntryId, InviteId};
 
 use super::error::{Candidate, Error};
@@ -13,7 +12,7 @@ use super::reads::Reads;
 use super::running::{Clock, Running};
 use super::view::{
     ContactView, ConversationView, Draft, InviteListView, InviteView, JourneyView, MessageView, NodeView,
-    ProfileView, RelayView, SafetyView, SentView, SettingsView, Status, Timestamp, WaitView,
+    ProfileView, RelayView, SafetyView, SentView, SettingsView, Status, WaitView,
 };
 use super::who::{self, Meaning};
 use crate::folder::PinFile;
@@ -154,24 +153,7 @@ impl Handle {
     /// # Errors
     /// [`Error`] says why it was not done.
     pub async fn accept(&self, uri: String) -> Result<ContactView, Error> {
-        let expires = Invite::parse(&uri).ok().map(|invite| invite.expires);
-        let accepted = self.command(Command::AcceptInvite { uri }).await;
-        let now = self.clock.wall();
-        if let (Err(Error::Refused { reason, .. }), Some(expires)) = (&accepted, expires)
-            && reason == "invalid"
-            && expires <= now
-        {
-            // a clock that is ahead makes every invite look ended
-            let (expires, now) = (Timestamp::from(expires), Timestamp::from(now));
-            return Err(Error::Refused {
-                reason: reason.clone(),
-                message: format!(
-                    "this invite has expired: it ended at {expires}, and the clock of this machine says {now}. \
-                     If that is wrong, set the clock right; else ask for a new invite"
-                ),
-            });
-        }
-        match accepted? {
+        match self.command(Command::AcceptInvite { uri }).await? {
             Answer::Accepted { account, .. } => self.reads.contact(account),
             other => Err(unexpected(&other)),
         }

@@ -22,8 +22,8 @@ pub(crate) use reads::Reads;
 pub(crate) use running::{Clock, Running};
 pub use session::{Request, Session};
 pub use view::{
-    ChangeView, ContactStatus, ContactView, ConversationView, CustodyView, DeviceJourneyView, Direction,
-    Draft, EventBodyView, EventView, InviteListView, InviteStatus, InviteView, JourneyView, Kind,
+    ChangeView, ClockView, ContactStatus, ContactView, ConversationView, CustodyView, DeviceJourneyView,
+    Direction, Draft, EventBodyView, EventView, InviteListView, InviteStatus, InviteView, JourneyView, Kind,
     MessageView, NodeView, ProfileView, Reach, ReactionView, RelayStatus, RelayView, RestoredView,
     SafetyView, SentView, SettingsView, Status, StepView, Timestamp, WaitView,
 };

@@ -277,6 +277,7 @@ impl Reads {
             reachability: network.reachability,
             queued: self.queued()?,
             running,
+            clock: running.then(|| self.presence.clock().into()),
             restored: crate::restored::read(self.library.as_ref())?,
         })
     }

@@ -14,8 +14,8 @@ pub use message::{
     MessageView, ReactionView, SentView, Status, StepView, WaitView,
 };
 pub use person::{
-    ContactStatus, ContactView, InviteListView, InviteStatus, InviteView, NodeView, ProfileView, Reach,
-    SafetyView, SettingsView,
+    ClockView, ContactStatus, ContactView, InviteListView, InviteStatus, InviteView, NodeView, ProfileView,
+    Reach, SafetyView, SettingsView,
 };
 pub use relay::{RelayStatus, RelayView};
 pub use restored::RestoredView;

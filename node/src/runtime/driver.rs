@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use kith_network::{Answered, DepositRequest, Deposits, Event, Network};
-use kith_protocol::engine::{CommandId, Output, Transient};
+use kith_protocol::engine::{CommandId, Output};
 use kith_protocol::record::{Change, Key, Row};
 use kith_protocol::{Engine, Input, Mono};
 use kith_store::{CommitError, Store};
@@ -358,9 +358,7 @@ impl Driver {
                 let _ = ports.live.send(Live::Stored(Arc::new(event)));
             }
             Output::Transient(transient) => {
-                if let Transient::Online { account, online } = &transient {
-                    ports.presence.set(*account, *online);
-                }
+                ports.presence.note(&transient);
                 let _ = ports.live.send(Live::Transient(transient));
             }
             Output::Dial { peer, addresses } => ports.orders.push(Order::Dial { peer, addresses }),

@@ -81,13 +81,13 @@ impl Core {
 
 type Group = (Meta, Vec<Vec<Change>>);
 
-/// Wakes the thread before it has something to do. A sleeping thread takes some 30 µs to wake, and whoever wakes it waits
+/// Wakes the thread: when its group is there, and before. A sleeping thread takes some 30 µs to wake, and whoever wakes it waits
 /// as long: time that the disk should be working in.
 #[derive(Debug, Clone)]
 pub(crate) struct Rouser(Thread);
 
 impl Rouser {
-    /// A group is on its way.
+    /// A group is here or on its way, or none will come any more.
     pub(crate) fn rouse(&self) {
         self.0.unpark();
     }
@@ -100,6 +100,7 @@ pub(crate) struct Applier {
     groups: Option<SyncSender<Group>>,
     results: Receiver<Result<Applied, Refused>>,
     thread: Option<JoinHandle<()>>,
+    rouser: Rouser,
 }
 
 impl Applier {
@@ -115,12 +116,13 @@ impl Applier {
                 }
             }
         })?;
-        Ok(Self { groups: Some(groups), results, thread: Some(thread) })
+        let rouser = Rouser(thread.thread().clone());
+        Ok(Self { groups: Some(groups), results, thread: Some(thread), rouser })
     }
 
-    /// Wakes its thread ahead of a group; `None` once the thread is gone.
-    pub(crate) fn rouser(&self) -> Option<Rouser> {
-        self.thread.as_ref().map(|thread| Rouser(thread.thread().clone()))
+    /// Wakes its thread, also ahead of a group.
+    pub(crate) fn rouser(&self) -> Rouser {
+        self.rouser.clone()
     }
 
     /// Hands over a group whose size is known to be within bounds.
@@ -129,13 +131,7 @@ impl Applier {
             // a thread that is gone is noticed when its result is waited for
             let _ = groups.send((meta, commits));
         }
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
+        self.rouser.rouse();
     }
 
     /// Waits for what became of it.
@@ -150,7 +146,7 @@ impl Applier {
 impl Drop for Applier {
     fn drop(&mut self) {
         self.groups = None;
-        self.wake();
+        self.rouser.rouse();
         // the engine is let go before anyone is told that the store is closed
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -6,7 +6,8 @@ use std::path::Path;
 use kith_protocol::record::ReadError;
 
 use crate::codec::{
-    Codec, FIRST_INDEX, FIRST_ROW, Head, OpenRowError, SCHEMA, SCHEMA_KEY, index_target, is_index,
+    Codec, FIRST_INDEX, FIRST_ROW, Head, INDEXED_SINCE, OpenRowError, SCHEMA, SCHEMA_KEY, index_target,
+    is_index,
 };
 use crate::config::EngineKind;
 use crate::engine::{Direction, Engine, EngineError};
@@ -119,7 +120,7 @@ pub(crate) fn check_engine(
         report.add(error.to_string(), &[]);
     }
     match read_schema(engine, codec) {
-        Ok(Some(SCHEMA)) => {}
+        Ok(Some(INDEXED_SINCE..=SCHEMA)) => {}
         Ok(_) => report.add("the schema version is missing or not this one", SCHEMA_KEY),
         Err(OpenRowError::Codec(error)) => report.add(error.to_string(), SCHEMA_KEY),
         Err(OpenRowError::Engine(error)) => return Err(error),
@@ -202,7 +203,7 @@ fn check_log(folder: &Path, codec: &Codec, meta: Meta, report: &mut CheckReport)
     let mut base = 0;
     if let Some((number, path)) = listing.snapshots.last() {
         base = *number;
-        report.log_damaged_bytes = log::snapshot_rows::<std::io::Error>(path, codec, |_| Ok(()))?;
+        report.log_damaged_bytes = log::snapshot_rows::<std::io::Error>(path, codec, |_| Ok(()))?.damaged;
     }
     let walk = log::walk::<std::io::Error>(folder, codec, base, |_| Ok(()))?;
     report.log_commits = walk.commits;

@@ -18,6 +18,7 @@ mod lock;
 mod log;
 pub mod mailbox;
 mod open;
+pub mod panics;
 pub mod private;
 mod query;
 mod reader;

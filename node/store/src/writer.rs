@@ -136,7 +136,7 @@ impl Writer {
 
     /// Wakes the thread that feeds the engine, if there is one, ahead of a commit.
     pub(crate) fn rouser(&self) -> Option<Rouser> {
-        self.applier.as_ref().and_then(Applier::rouser)
+        self.applier.as_ref().map(Applier::rouser)
     }
 
     pub(crate) const fn meta(&self) -> Meta {

@@ -193,6 +193,14 @@ pub enum CommandError {
     /// The link is no invite.
     #[error("{0}")]
     Invite(#[from] crate::invite::InviteError),
+    /// The invite's time is over, if this device's clock is right: one that is ahead makes every invite look ended.
+    #[error("this invite has expired; set the clock if it is wrong, else ask for a new one")]
+    InviteExpired {
+        /// When it ended.
+        expired: Wall,
+        /// What the clock said.
+        now: Wall,
+    },
     /// The invite is one's own.
     #[error("this invite is your own; send it to the person you want to talk to")]
     OwnInvite,

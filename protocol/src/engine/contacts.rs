@@ -1,46 +1,17 @@
-//! Contacts: what we tell them about ourselves, what they tell us, and what the person does with them.
+//! Contacts: what they tell us about themselves, and what the person does with them.
 
 use super::command::{Answer, CommandError};
 use super::invites::{new_contact, new_peer};
 use super::output::{Output, Transient};
 use super::{Engine, Fault};
-use crate::directory::week_key_pair;
 use crate::id::{AccountId, DeviceId};
 use crate::identity::{self, DeviceList};
 use crate::limits;
-use crate::record::{Contact, ContactState, EventBody, GrantOf, Key, KeyRange, Owner, Peer, Session};
+use crate::record::{Contact, ContactState, EventBody, GrantOf, Key, Owner, Session};
 use crate::secret::Secret32;
-use crate::wire::{ContactInfo, Frame, PayloadBody};
+use crate::wire::{ContactInfo, Frame};
 
 impl Engine {
-    /// What a contact's device is told about us. Notes up to which week it has our directory keys.
-    pub(super) fn info_for(&mut self, device: DeviceId) -> Result<ContactInfo, Fault> {
-        let first_week = self.core.now.wall.week().saturating_sub(1);
-        let directory_seq = self.core.next_directory_seq();
-        let own = &self.core.own;
-        let weeks = first_week..first_week.saturating_add(limits::WEEK_KEYS as u64);
-        let week_keys =
-            weeks.map(|week| week_key_pair(&own.directory_seed, &own.device, week).public()).collect();
-        let Some(mut peer) = self.core.peer(&device)? else {
-            return Err(Fault::Internal("telling a stranger about ourselves"));
-        };
-        peer.weeks_given_until = first_week.saturating_add(limits::WEEK_KEYS as u64);
-        let info = ContactInfo {
-            device_list: own.device_list.clone(),
-            name: own.name.clone(),
-            about: own.about.clone(),
-            contact_key: own.contact_key.clone(),
-            first_week,
-            week_keys,
-            right: peer.right_given.clone(),
-            addresses: self.directory.addresses.iter().take(limits::ADDRESSES).cloned().collect(),
-            relays: self.named_relays()?,
-            directory_seq,
-        };
-        self.core.put(peer);
-        Ok(info)
-    }
-
     /// Both sides know each other now: the contact, its device and its list, in one batch with what caused it.
     pub(super) fn befriend(
         &mut self,
@@ -128,26 +99,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Every contact's devices are told anew about us.
-    pub(super) fn tell_contacts(&mut self) -> Result<(), Fault> {
-        let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
-        for contact in contacts.into_iter().filter(|contact| contact.state == ContactState::Accepted) {
-            for device in contact.devices {
-                self.tell_about_us(contact.account, device)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn tell_about_us(&mut self, account: AccountId, device: DeviceId) -> Result<(), Fault> {
-        if self.core.peer(&device)?.is_none() {
-            return Ok(());
-        }
-        let info = Box::new(self.info_for(device)?);
-        self.enqueue_payload(device, account, PayloadBody::Update(info))?;
-        Ok(())
-    }
-
     /// Forgets a device's keys and sessions. What others remember of it (receipts, journeys) stays.
     pub(super) fn forget_device(&mut self, device: DeviceId) -> Result<(), Fault> {
         let sessions: Vec<Session> = self.core.sessions(&device)?;
@@ -207,6 +158,7 @@ impl Engine {
         if contact.state == ContactState::Blocked {
             return Ok(Answer::Done);
         }
+        self.out_of_sight(&contact);
         contact.before_block = Some(contact.state);
         contact.state = ContactState::Blocked;
         self.turn_away(&contact.devices);
@@ -246,6 +198,7 @@ impl Engine {
     pub(super) fn remove(&mut self, account: AccountId) -> Result<Answer, CommandError> {
         let mut contact = self.known(&account)?;
         let was_known = contact.state == ContactState::Accepted;
+        self.out_of_sight(&contact);
         if contact.state == ContactState::Blocked {
             for device in &contact.devices {
                 self.core.say(Output::Admit { peer: *device });
@@ -265,6 +218,15 @@ impl Engine {
             self.renew_secrets()?;
         }
         Ok(Answer::Done)
+    }
+
+    /// Whoever is about to be a contact no more is not seen on-line any more, whatever becomes of the link.
+    fn out_of_sight(&mut self, contact: &Contact) {
+        let linked = contact.devices.iter().any(|device| self.links.contains_key(device));
+        if contact.state == ContactState::Accepted && linked {
+            let account = contact.account;
+            self.core.say(Output::Transient(Transient::Online { account, online: false }));
+        }
     }
 
     fn turn_away(&mut self, devices: &[DeviceId]) {
@@ -352,21 +314,6 @@ impl Engine {
             DeviceList::sign(account, version, Some(list.hash()), now, expires, list.devices.clone());
         self.core.set_own_list(renewed);
         self.tell_contacts()
-    }
-
-    /// Contacts' devices that run short of our weekly directory keys get the next ones.
-    pub(super) fn top_up_weeks(&mut self) -> Result<(), Fault> {
-        let low = self.core.now.wall.week().saturating_add(limits::WEEK_KEYS_LOW as u64);
-        let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
-        for contact in contacts.into_iter().filter(|contact| contact.state == ContactState::Accepted) {
-            for device in contact.devices {
-                let peer: Option<Peer> = self.core.peer(&device)?;
-                if peer.is_some_and(|peer| peer.weeks_given_until < low) {
-                    self.tell_about_us(contact.account, device)?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rand::CryptoRng;
 
 use super::clock::ClockGuard;
-use super::output::Output;
+use super::output::{Output, Transient};
 use super::timer::Timers;
 use super::{Fault, OpenError};
 use crate::crypto::session::{LocalDevice, Ratchets};
@@ -104,6 +104,21 @@ impl Core {
             self.outputs.push_back(Output::Persist { n, changes });
         }
         self.outputs.extend(self.later.drain(..));
+        if let Some(report) = self.clock.news() {
+            self.outputs.push_back(Output::Transient(Transient::Clock(report)));
+        }
+        self.remember();
+    }
+
+    /// Makes what is written so far a batch of its own if it is long: for steps that a stop may cut off, because they are
+    /// begun anew and find done what is done. What was said waits for the turn's end.
+    pub(super) fn cut(&mut self) {
+        if self.rows.open_rows() < limits::BATCH_ROWS {
+            return;
+        }
+        if let Some((n, changes)) = self.rows.seal() {
+            self.outputs.push_back(Output::Persist { n, changes });
+        }
         self.remember();
     }
 

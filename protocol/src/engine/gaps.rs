@@ -85,19 +85,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Watches over a stream that is known to go further than what is here, and asks this device for the rest.
+    /// Watches over a stream that is known to go further than what is here, and asks this device for the rest. False: that
+    /// device has made us watch over as much as it may.
     pub(super) fn expect(
         &mut self,
         stream: StreamId,
         conversation: ConversationId,
         from: DeviceId,
         end: u64,
-    ) {
-        let Some(gap) = self.gap(stream, from) else { return };
+    ) -> bool {
+        let Some(gap) = self.gap(stream, from) else { return false };
         gap.known_end = gap.known_end.max(end);
         gap.from = Some(from);
         gap.conversation = Some(conversation);
         self.core.timers.set_earlier(Timer::Gap(stream), self.core.now.mono.plus(limits::GAP_WAIT));
+        true
+    }
+
+    /// Whether a stream is watched over.
+    pub(super) fn is_watched(&self, stream: &StreamId) -> bool {
+        self.gaps.contains_key(stream)
     }
 
     /// A gap has stood long enough: ask for what is missing, a stretch at a time.
@@ -413,19 +420,22 @@ impl Engine {
         Ok(())
     }
 
-    /// New streams and new sessions with everybody.
+    /// New streams and new sessions with everybody. In batches of its own if there are many: nothing is sent meanwhile, and
+    /// whoever asks for it asks again after a stop.
     pub(super) fn renew_everything(&mut self) -> Result<(), Fault> {
         self.rolled_back_at = Some(self.core.now.wall);
         let conversations: Vec<Conversation> = self.core.range(&KeyRange::Conversations, limits::CONTACTS)?;
         for conversation in conversations {
             if !self.rolled_back_for.contains(&conversation.with) {
                 self.close_own_stream(conversation)?;
+                self.core.cut();
             }
         }
         let contacts: Vec<Contact> = self.core.range(&KeyRange::Contacts, limits::CONTACTS)?;
         for contact in &contacts {
             if !self.rolled_back_for.contains(&contact.account) {
                 self.break_sessions(contact)?;
+                self.core.cut();
             }
         }
         Ok(())

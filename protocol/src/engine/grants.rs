@@ -95,6 +95,8 @@ impl Engine {
     pub(super) fn put_new_peer(&mut self, peer: Peer) -> Result<(), Fault> {
         self.grant(&peer.right_given, GrantOf::Peer(peer.device), None)?;
         self.core.put(peer);
+        // it has none of our directory keys yet
+        self.topped_up = None;
         Ok(())
     }
 

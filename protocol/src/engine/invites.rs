@@ -112,8 +112,9 @@ impl Engine {
             self.reach_now(link.device);
             return Ok(Answer::Accepted { account, state: ContactState::Waiting });
         }
-        if link.expires <= self.core.now.wall {
-            return Err(CommandError::Invalid("this invite has expired; ask for a new one".into()));
+        let now = self.core.now.wall;
+        if link.expires <= now {
+            return Err(CommandError::InviteExpired { expired: link.expires, now });
         }
         if let Some(owner) = self.core.owner(&link.device)?
             && owner != account
@@ -128,7 +129,6 @@ impl Engine {
             return Err(CommandError::Full(format!("there are {most} contacts already; remove some first")));
         }
         self.put_waiting(known, &link, bytes)?;
-        let now = self.core.now.wall;
         let ttl = link.expires.since(now).saturating_add(limits::INVITE_GRACE);
         self.enqueue(link.device, account, JobBody::Accept, ttl, None)?;
         self.reach_now(link.device);

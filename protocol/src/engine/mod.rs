@@ -6,7 +6,7 @@
 //!
 //! The Engine knows no socket and no file. Its parts: `links` (what lives as long as a connection), `outbox` (jobs),
 //! `inbox` (envelopes) and `holes` (those that came too early), `sessions`, `messages` (writing) and `entries` (what
-//! comes in), `acks` and `receipts`, `gaps` (repair), `invites`, `contacts` and `lists` (of their devices), `discovery`. Of relays: `carry` and
+//! comes in), `acks` and `receipts`, `gaps` (repair), `invites`, `contacts`, `telling` (them about us) and `lists` (of their devices), `discovery`. Of relays: `carry` and
 //! `custody` (deposits at others' relays), `relayed` (receipts on that way), `accused` (relays that lost something); `stations`, `fetch`, `grants`, `prekeys`,
 //! `canary` and `own_relays` (our own). Each is a set of steps on the one `core::Core` of rows and clocks.
 
@@ -42,6 +42,7 @@ mod restored;
 mod sessions;
 mod stations;
 mod sweep;
+mod telling;
 mod timer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +51,7 @@ pub use command::{Answer, Command, CommandError};
 pub use discovery::own_directory_key;
 pub use genesis::{Genesis, NewAccount, genesis};
 pub use input::{CommandId, DepositFailure, DepositId, Input, LinkId};
-pub use output::{Output, Transient};
+pub use output::{ClockReport, Output, Transient};
 
 use self::core::Core;
 use self::timer::Timer;
@@ -126,6 +127,10 @@ pub struct Engine {
     pump: BTreeSet<DeviceId>,
     /// Devices that are owed acknowledgements or receipts.
     tell: BTreeSet<DeviceId>,
+    /// Contacts that are still to be told anew about us.
+    untold: telling::Untold,
+    /// The week up to which contacts' supply of directory keys was looked at.
+    topped_up: Option<u64>,
     /// Device lists of contacts that were heard of and are not here.
     lists: lists::Lists,
     /// When devices were last told our own because they asked.
@@ -178,6 +183,8 @@ impl Engine {
             rolled_back_for: BTreeSet::new(),
             pump: BTreeSet::new(),
             tell: BTreeSet::new(),
+            untold: telling::Untold::new(),
+            topped_up: None,
             lists: lists::Lists::new(),
             lists_told: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -209,6 +216,7 @@ impl Engine {
         self.open_stations()?;
         self.resume_carrying()?;
         self.plan_receipts()?;
+        self.resume_telling()?;
         self.plan_reach()
     }
 
@@ -323,6 +331,7 @@ impl Engine {
             Timer::OpenAgain(relay) => self.open_again(relay),
             Timer::Canary(relay) => self.canary_due(relay),
             Timer::List(device) => self.list_missing(device),
+            Timer::Tell => self.tell_more(),
             Timer::Publish => self.publish(),
             Timer::Housekeeping => self.housekeeping(),
         }
@@ -340,7 +349,11 @@ impl Engine {
         self.renew_list()?;
         self.prune_copies()?;
         self.tend_relays()?;
-        self.top_up_weeks()
+        self.ask_for_lost()?;
+        if self.top_up_weeks()? {
+            self.core.timers.set(Timer::Housekeeping, self.core.now.mono.plus(1));
+        }
+        Ok(())
     }
 
     fn command(&mut self, command: Command) -> Result<Answer, CommandError> {

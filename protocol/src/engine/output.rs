@@ -110,4 +110,20 @@ pub enum Transient {
         /// Typing now.
         active: bool,
     },
+    /// What others' clocks say of ours changed.
+    Clock(ClockReport),
+}
+
+/// What the clocks of contacts' devices and of relays say of ours: of those heard of last, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClockReport {
+    /// Devices that told their time.
+    pub heard: usize,
+    /// Those of them whose clock is more than [`limits::CLOCK_OFF`](crate::limits::CLOCK_OFF) away from ours.
+    pub differing: usize,
+    /// The middle one of all, milliseconds ahead of ours.
+    pub ahead: i64,
+    /// Ours jumped by more than [`limits::CLOCK_JUMP`](crate::limits::CLOCK_JUMP), and not enough others agree with it yet:
+    /// nothing expires meanwhile.
+    pub doubted: bool,
 }

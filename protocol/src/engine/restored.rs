@@ -24,6 +24,9 @@ const RANGES: usize = 4_096;
 
 impl Engine {
     /// Looks through what a restore left, once; then, until all of it is there or its time is over, asks again.
+    ///
+    /// Much to put right is written in batches of their own, each of which the next look finds done; the last one holds the
+    /// row that says that it was done. A stop before that makes all begin anew.
     pub(super) fn look_after_restore(&mut self) -> Result<(), Fault> {
         let Some(mut row) = self.core.get::<Restoration>(&Key::Restoration)? else { return Ok(()) };
         if row.looked_through.is_none() {
@@ -40,15 +43,28 @@ impl Engine {
                 self.core.delete(Key::Restoration);
             }
         }
-        for lost in row.lost {
-            let Some(stream) = self.stream(&lost.stream)? else { continue };
-            let Some(from) = self.who_has(&stream)? else { continue };
-            let end = lost.ranges.last().map_or(0, |(first, count)| first.saturating_add(*count) - 1);
-            self.lost_numbers.insert(lost.stream, lost.ranges);
-            if self.still_lost(&stream.id)?.is_empty() {
+        self.lost_numbers = row.lost.into_iter().map(|lost| (lost.stream, lost.ranges)).collect();
+        self.ask_for_lost()
+    }
+
+    /// Asks for what is lost and not asked for yet: of one device so many streams are watched over at a time, the others
+    /// have their turn when some of these have come.
+    pub(super) fn ask_for_lost(&mut self) -> Result<(), Fault> {
+        let mut busy = BTreeSet::new();
+        for id in self.lost_numbers.keys().copied().collect::<Vec<_>>() {
+            if self.is_watched(&id) {
                 continue;
             }
-            self.expect(stream.id, stream.conversation, from, end);
+            let Some(stream) = self.stream(&id)? else { continue };
+            let Some(from) = self.who_has(&stream)? else { continue };
+            if busy.contains(&from) || self.still_lost(&id)?.is_empty() {
+                continue;
+            }
+            let end = self.lost_numbers.get(&id).and_then(|ranges| ranges.last());
+            let end = end.map_or(0, |(first, count)| first.saturating_add(*count) - 1);
+            if !self.expect(id, stream.conversation, from, end) {
+                busy.insert(from);
+            }
         }
         Ok(())
     }
@@ -93,6 +109,7 @@ impl Engine {
             for entry in page.into_iter().filter_map(Entry::from_row) {
                 let place = StreamEntry { stream: entry.stream, number: entry.number, entry: entry.id };
                 let key = Key::StreamEntry(place.stream, place.number, place.entry);
+                self.core.cut();
                 if self.core.rows.base().get(&key)?.is_none() {
                     placed.entry(place.stream).or_default().insert(place.number);
                     self.core.put(place);
@@ -147,6 +164,7 @@ impl Engine {
         }
         for key in gone {
             self.core.delete(key);
+            self.core.cut();
         }
         let placed: Vec<(u64, u64)> = placed.into_iter().flatten().map(|number| (*number, 1)).collect();
         let holes = without(&holes, &placed);

@@ -38,6 +38,8 @@ pub(super) enum Timer {
     Canary(DeviceId),
     /// A device list that this device named is not here yet.
     List(DeviceId),
+    /// More contacts are to be told about us.
+    Tell,
     /// The directory record is to be published.
     Publish,
     /// Lifetimes are to be looked at.
@@ -62,6 +64,7 @@ impl Timer {
             Self::OpenAgain(_) => "open a mailbox",
             Self::Canary(_) => "a canary",
             Self::List(_) => "a device list",
+            Self::Tell => "tell contacts",
             Self::Publish => "publish",
             Self::Housekeeping => "housekeeping",
         }

@@ -26,7 +26,7 @@ pub use delivery::{
     Custody, Delivery, Job, JobBody, Outbox, Proof, Rank, ReceivedFrontier, Sealed, Step, StepKind,
 };
 pub use event::{Event, EventBody};
-pub use own::{Clock, Counters, Own, Settings};
+pub use own::{Clock, Counters, Own, Settings, Telling};
 pub use reader::{Overlay, ReadError, Reader};
 pub use relay::{
     Canary, Carriage, Custodian, Grant, GrantOf, GrantState, MailboxFigures, OneTimeKey, Relay, RelayFigures,
@@ -103,6 +103,8 @@ pub enum Key {
     Carriage(DeviceId, u64),
     /// [`Restoration`]: one row.
     Restoration,
+    /// [`Telling`]: one row.
+    Telling,
 }
 
 /// Rows read together, in key order where the last part is a number, otherwise in no promised order.
@@ -228,6 +230,7 @@ rows!(
     SessionCopy,
     Carriage,
     Restoration,
+    Telling,
 );
 
 /// A kind of row, for typed reads.

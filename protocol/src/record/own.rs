@@ -66,6 +66,14 @@ pub struct Counters {
     pub directory_seq: u64,
 }
 
+/// All contacts are being told anew about us, a stretch at a time, in the order of their accounts. The row is there while
+/// that is so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telling {
+    /// Up to this account it is done.
+    pub after: Option<AccountId>,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self { read_receipts: true, typing: true }
@@ -93,5 +101,11 @@ impl Clock {
 impl Counters {
     pub(super) fn key(&self) -> Key {
         Key::Counters
+    }
+}
+
+impl Telling {
+    pub(super) fn key(&self) -> Key {
+        Key::Telling
     }
 }

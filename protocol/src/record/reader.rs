@@ -289,6 +289,12 @@ impl Overlay {
         self.undo.push((key, before));
     }
 
+    /// Keys in the open batch.
+    #[must_use]
+    pub const fn open_rows(&self) -> usize {
+        self.open.keys.len()
+    }
+
     /// Closes the open batch: its number and changes, or `None` if it is empty.
     pub fn seal(&mut self) -> Option<(u64, Vec<Change>)> {
         self.undo.clear();

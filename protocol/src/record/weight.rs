@@ -70,6 +70,7 @@ impl Row {
             | Self::Settings(_)
             | Self::Clock(_)
             | Self::Counters(_)
+            | Self::Telling(_)
             | Self::Owner(_)
             | Self::Replay(_)
             | Self::Seen(_)

@@ -37,6 +37,14 @@ impl Disk {
         Self { rows: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
+    /// How many rows of a range are like this.
+    #[must_use]
+    pub fn count(&self, range: &KeyRange, like: impl Fn(&Row) -> bool) -> usize {
+        let (first, last) = range.bounds();
+        let rows = self.lock();
+        rows.range(first..=last).filter(|(key, row)| range.contains(key) && like(row)).count()
+    }
+
     /// All rows.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {

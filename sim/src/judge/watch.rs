@@ -454,6 +454,9 @@ impl Witness for Watch {
                 note(format_args!("online {who} {online}"));
             }
             Output::Transient(Transient::Typing { active, .. }) => note(format_args!("typing {active}")),
+            Output::Transient(Transient::Clock(report)) => {
+                note(format_args!("clocks {} {} {}", report.heard, report.differing, report.doubted));
+            }
             Output::Dial { peer, addresses } => {
                 note(format_args!("wants {} {}", Self::name(ledger, peer), addresses.len()));
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use kith_protocol::engine::ClockReport;
 use kith_protocol::record::{ContactState, InviteState};
 use kith_protocol::{AccountId, DeviceId, InviteId};
 use serde::{Deserialize, Serialize};
@@ -196,6 +197,26 @@ pub struct SettingsView {
     pub typing: bool,
 }
 
+/// What the clocks of other devices, contacts' and relays', say of this machine's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockView {
+    /// Devices that told their time since the start; at most 16 are counted.
+    pub heard: usize,
+    /// Those of them whose clock is more than two minutes off this machine's.
+    pub differing: usize,
+    /// The middle one of all, milliseconds ahead of this machine's; negative if it is behind.
+    pub ahead_ms: i64,
+    /// This machine's clock jumped by more than a day and not enough others agree with it yet: nothing expires meanwhile.
+    pub doubted: bool,
+}
+
+impl From<ClockReport> for ClockView {
+    fn from(report: ClockReport) -> Self {
+        let ClockReport { heard, differing, ahead, doubted } = report;
+        Self { heard, differing, ahead_ms: ahead, doubted }
+    }
+}
+
 /// How the running node stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeView {
@@ -225,6 +246,9 @@ pub struct NodeView {
     pub queued: u64,
     /// A node runs. False when the data folder was only read.
     pub running: bool,
+    /// What others' clocks say of this machine's, while the node runs.
+    #[serde(default)]
+    pub clock: Option<ClockView>,
     /// What a restore of the damaged store lost, until the person takes note of it or 30 days are over.
     #[serde(default)]
     pub restored: Option<RestoredView>,

@@ -69,17 +69,16 @@ impl App {
             (2, _) => "info,kith_node=debug,kith_network=debug,kith_store=debug,kith_protocol=debug",
             _ => "debug,kith_node=trace,kith_network=trace,kith_store=trace,kith_protocol=trace",
         };
-        let filter = match std::env::var("RUST_LOG") {
-            Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
-            _ => EnvFilter::new(level),
-        };
+        let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty());
+        // between a command's own lines, when and where it was noted tells people nothing
+        let plain = wanted.is_none() && self.verbose == 0 && !to_people;
+        let filter = EnvFilter::new(wanted.as_deref().unwrap_or(level));
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal() && self.out.colour)
-            .try_init();
+            .with_ansi(io::stderr().is_terminal() && self.out.colour);
         // only a second subscriber can fail here, and there is one
-        drop(log);
+        drop(if plain { log.without_time().with_target(false).try_init() } else { log.try_init() });
     }
 
     /// Refuses to go on in a folder without an account.

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
+    kith_node::panics::keep_off_terminal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

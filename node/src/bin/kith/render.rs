@@ -366,7 +366,7 @@ pub(crate) fn node(out: &Out, node: &NodeView) -> Vec<String> {
         lines.push(format!(
             "on-line; {} on-line, {} connected; {reach}",
             when::plural(node.contacts_online as u64, "contact"),
-            when::plural(node.peers as u64, "node"),
+            when::plural(node.peers as u64, "other node"),
         ));
     }
     if let Some(restored) = &node.restored {

@@ -34,6 +34,7 @@ fn space(key: &Key) -> u8 {
         Key::Clock => 0x12,
         Key::Counters => 0x13,
         Key::Restoration => 0x14,
+        Key::Telling => 0x15,
         Key::Contact(_) => 0x18,
         Key::Owner(_) => 0x19,
         Key::DeviceList(_) => 0x1a,
@@ -103,7 +104,7 @@ impl Codec {
     pub(crate) fn key(&self, key: &Key) -> Vec<u8> {
         let parts = self.parts(space(key));
         match key {
-            Key::Own | Key::Settings | Key::Clock | Key::Counters | Key::Restoration => parts,
+            Key::Own | Key::Settings | Key::Clock | Key::Counters | Key::Restoration | Key::Telling => parts,
             Key::Contact(account) | Key::DeviceList(account) => parts.id(&account.0),
             Key::Owner(device) | Key::Peer(device) | Key::Outbox(device) => parts.id(&device.0),
             Key::Invite(id) => parts.id(&id.0),

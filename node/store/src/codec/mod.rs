@@ -13,7 +13,9 @@ mod rows;
 mod seal;
 
 pub(crate) use keyspace::{ENTRY_START, FIRST_INDEX, FIRST_ROW, META, SCHEMA_KEY, index_target, is_index};
-pub(crate) use rows::{Head, OpenRowError, SCHEMA, decode_changes, decode_rows, encode_changes, encode_rows};
+pub(crate) use rows::{
+    Head, INDEXED_SINCE, OpenRowError, SCHEMA, decode_changes, decode_rows, encode_changes, encode_rows,
+};
 pub(crate) use seal::{Codec, CodecError};
 
 #[cfg(test)]

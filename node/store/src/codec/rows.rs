@@ -9,7 +9,9 @@ use crate::engine::{Pair, VALUE_MAX};
 
 /// The schema version this code writes. A change to the layout of any row raises it, and [`decode_row`] learns to
 /// read the version before: rows are brought to the newest version when they are next written, indexes at open.
-pub(crate) const SCHEMA: u16 = 1;
+pub(crate) const SCHEMA: u16 = 2;
+/// Indexes and counts are as they are now since this version: a store of an older one gets them anew.
+pub(crate) const INDEXED_SINCE: u16 = 1;
 
 /// Longest piece of a row in one value: one tag byte and the seal come on top.
 const PIECE: usize = VALUE_MAX - OVERHEAD - 1;
@@ -47,8 +49,8 @@ fn encode<T: serde::Serialize + ?Sized>(value: &T) -> Result<Zeroizing<Vec<u8>>,
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (schema, body) = bytes.split_first_chunk::<2>().ok_or(CodecError::Row)?;
     match u16::from_le_bytes(*schema) {
-        // version 0 had the rows of version 1, without indexes and counts
-        0 | SCHEMA => postcard::from_bytes(body).map_err(|_| CodecError::Row),
+        // version 0 had the rows of version 1, without indexes and counts; version 2 has more kinds of rows
+        0 | 1 | SCHEMA => postcard::from_bytes(body).map_err(|_| CodecError::Row),
         newer => Err(CodecError::Schema(newer)),
     }
 }

@@ -104,6 +104,7 @@ fn every_range_starts_its_own_keys_and_no_others() {
         Key::SessionCopy(device, kith_protocol::SessionId([1; 16]), 1),
         Key::Carriage(device, 1),
         Key::Restoration,
+        Key::Telling,
     ];
     let ranges = [
         KeyRange::Contacts,

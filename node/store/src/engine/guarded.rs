@@ -1,12 +1,11 @@
 //! Turns an engine's panics into errors. Both disk engines panic on some damaged files.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Batch, Direction, Durability, Engine, EngineError, EngineStats, Pair, Precondition};
 use crate::config::EngineKind;
+use crate::panics::Inside;
 
 /// An engine whose panics come back as [`EngineError::Damaged`]. After one it takes no more writes.
 #[derive(Debug)]
@@ -15,45 +14,6 @@ pub struct Guarded<E: Engine> {
     inner: Option<E>,
     kind: EngineKind,
     broken: AtomicBool,
-}
-
-thread_local! {
-    /// This thread is inside an engine.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Marks this thread as inside an engine, until it is dropped.
-struct Inside {
-    before: bool,
-}
-
-impl Inside {
-    fn enter() -> Self {
-        static HOOK: Once = Once::new();
-        HOOK.call_once(|| {
-            let others = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |panic| {
-                if is_engines(panic) {
-                    tracing::debug!(%panic, "an engine panicked; it comes back as damage");
-                } else {
-                    others(panic);
-                }
-            }));
-        });
-        Self { before: INSIDE.replace(true) }
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        INSIDE.set(self.before);
-    }
-}
-
-/// Whether a panic is an engine's own: it becomes an error that says what to do, and its text would tell people nothing.
-fn is_engines(panic: &PanicHookInfo<'_>) -> bool {
-    // sled works in threads of its own, too
-    INSIDE.get() || panic.location().is_some_and(|place| place.file().contains("/sled-0."))
 }
 
 /// Runs something of an engine that may panic.

@@ -17,6 +17,7 @@ use thiserror::Error;
 pub(crate) use buffered::{Buffered, Flow};
 pub use guarded::Guarded;
 pub(crate) use sled::copy_without_snapshots as copy_sled_without_snapshots;
+pub(crate) use sled::is_own_thread as is_thread_of_engine;
 
 use crate::config::EngineKind;
 

@@ -18,6 +18,11 @@ pub(super) struct SledEngine {
     log: File,
 }
 
+/// sled writes in threads of its own, too; redb has none.
+pub(crate) fn is_own_thread(name: &str) -> bool {
+    name.starts_with("sled-")
+}
+
 fn damaged(detail: impl Into<String>) -> EngineError {
     EngineError::Damaged { engine: KIND, detail: detail.into() }
 }

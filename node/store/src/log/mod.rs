@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use frame::{Header, Kind, encode as encode_record, read_from as read_record};
-pub(crate) use read::{Commit, Walk, snapshot_rows, walk};
+pub(crate) use read::{Commit, SnapshotWalk, Walk, snapshot_rows, walk};
 pub(crate) use write::{ExportLog, LogState};
 
 /// The log's folder in the store's.

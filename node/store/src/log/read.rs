@@ -7,7 +7,7 @@ use kith_protocol::record::{Change, Row};
 
 use super::Listing;
 use super::frame::{Frames, Kind};
-use crate::codec::{Codec, decode_changes, decode_rows};
+use crate::codec::{Codec, CodecError, decode_changes, decode_rows};
 
 /// A commit as the log holds it.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Walk {
     pub(crate) commits: u64,
     /// Newest commit the engine was said to have on disk by itself.
     pub(crate) synced: u64,
+    /// Schema version of records that only a newer Kith can read.
+    pub(crate) newer: Option<u16>,
 }
 
 /// Hands out the commits with numbers above `after`, in order. Files that hold only older ones are not read.
@@ -67,6 +69,9 @@ pub(crate) fn walk<E: From<io::Error>>(
                 Ok(changes) => changes,
                 Err(error) => {
                     tracing::error!(%error, number = header.number, "a record of the export log does not open");
+                    if let CodecError::Schema(found) = error {
+                        report.newer = report.newer.max(Some(found));
+                    }
                     report.damaged_bytes = report.damaged_bytes.saturating_add(payload.len() as u64);
                     continue;
                 }
@@ -94,16 +99,26 @@ pub(crate) fn walk<E: From<io::Error>>(
     Ok(report)
 }
 
-/// Hands out the rows of a snapshot. Returns the bytes that could not be read, at least 1 if anything is missing.
+/// What reading a snapshot found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SnapshotWalk {
+    /// Bytes that could not be read, at least 1 if anything is missing.
+    pub(crate) damaged: u64,
+    /// Schema version of rows that only a newer Kith can read.
+    pub(crate) newer: Option<u16>,
+}
+
+/// Hands out the rows of a snapshot.
 pub(crate) fn snapshot_rows<E: From<io::Error>>(
     folder: &Path,
     codec: &Codec,
     mut visit: impl FnMut(Vec<Row>) -> Result<(), E>,
-) -> Result<u64, E> {
+) -> Result<SnapshotWalk, E> {
     let mut parts: Vec<PathBuf> =
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     parts.sort();
-    let (mut damaged, mut records, mut end) = (0_u64, 0_u64, None);
+    let mut found = SnapshotWalk::default();
+    let (mut records, mut end) = (0_u64, None);
     for part in parts {
         let bytes = std::fs::read(&part)?;
         let mut frames = Frames::new(&bytes);
@@ -116,16 +131,21 @@ pub(crate) fn snapshot_rows<E: From<io::Error>>(
                             records += 1;
                             visit(rows)?;
                         }
-                        Err(_) => damaged = damaged.saturating_add(payload.len() as u64),
+                        Err(error) => {
+                            if let CodecError::Schema(schema) = error {
+                                found.newer = found.newer.max(Some(schema));
+                            }
+                            found.damaged = found.damaged.saturating_add(payload.len() as u64);
+                        }
                     }
                 }
                 Kind::Durable | Kind::Lazy | Kind::Closed | Kind::Synced => {}
             }
         }
-        damaged = damaged.saturating_add(frames.damaged);
+        found.damaged = found.damaged.saturating_add(frames.damaged);
     }
-    if damaged == 0 && end != Some(records) {
-        damaged = 1;
+    if found.damaged == 0 && end != Some(records) {
+        found.damaged = 1;
     }
-    Ok(damaged)
+    Ok(found)
 }

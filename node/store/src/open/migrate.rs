@@ -1,7 +1,8 @@
-//! Bringing an older store to this code's schema: every row is written anew, indexes and counts are made anew.
+//! Bringing an older store to this code's schema. Where indexes or counts changed, every row is written anew and they are
+//! made anew; else the store's version number is enough, for rows of all versions can be read.
 
 use super::row_error;
-use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, SCHEMA, is_index};
+use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, INDEXED_SINCE, SCHEMA, is_index};
 use crate::config::{OpenError, OpenReport, OpenStage, StoreConfig};
 use crate::engine::{Batch, Direction, Durability, Engine};
 use crate::staging::{Meta, Staging};
@@ -23,8 +24,18 @@ pub(super) fn migrate(
     }
     tracing::info!(from = schema, to = SCHEMA, "the store is brought to a newer schema");
     report.migrated_from = Some(schema);
+    let meta = if schema < INDEXED_SINCE { rewrite(config, codec, engine, meta)? } else { meta };
+    let mut staging = Staging::new(engine, codec, meta);
+    // before the first row that an older Kith would call damaged
+    staging.state_schema().map_err(row_error)?;
+    let (batch, meta) = staging.finish().map_err(row_error)?;
+    engine.write(&batch, &[], Durability::Durable)?;
+    Ok(meta)
+}
+
+fn rewrite(config: &StoreConfig, codec: &Codec, engine: &dyn Engine, meta: Meta) -> Result<Meta, OpenError> {
     drop_indexes(engine)?;
-    let mut meta = Meta { rows: 0, ..meta };
+    let meta = Meta { rows: 0, ..meta };
     let mut rows = 0_u64;
     for space in FIRST_ROW..FIRST_INDEX {
         let mut from: Option<Vec<u8>> = None;
@@ -43,12 +54,7 @@ pub(super) fn migrate(
             config.tell(OpenStage::Migrating(rows));
         }
     }
-    meta.rows = rows;
-    let mut staging = Staging::new(engine, codec, meta);
-    staging.state_schema().map_err(row_error)?;
-    let (batch, meta) = staging.finish().map_err(row_error)?;
-    engine.write(&batch, &[], Durability::Durable)?;
-    Ok(meta)
+    Ok(Meta { rows, ..meta })
 }
 
 fn drop_indexes(engine: &dyn Engine) -> Result<(), OpenError> {

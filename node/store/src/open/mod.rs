@@ -10,7 +10,7 @@ use std::sync::Arc;
 use current::{Current, Found};
 
 use crate::check;
-use crate::codec::{Codec, CodecError, OpenRowError, SCHEMA};
+use crate::codec::{Codec, CodecError, INDEXED_SINCE, OpenRowError, SCHEMA};
 use crate::config::{EngineKind, OpenError, OpenReport, OpenStage, StoreConfig};
 use crate::disk;
 use crate::engine::{self, Buffered, Durability, Engine, Flow};
@@ -246,8 +246,8 @@ fn prepare(config: &StoreConfig, codec: &Codec, report: &mut OpenReport) -> Resu
             if !named {
                 current.write(path).map_err(OpenError::io("cannot write in", path))?;
             }
-            // a migration reads every row itself
-            let verify = suspected && schema == SCHEMA;
+            // a rewriting migration reads every row itself
+            let verify = suspected && schema >= INDEXED_SINCE;
             match compare(config, codec, &engine, meta, verify, report)? {
                 Verdict::Sound { meta: found, log_incomplete, torn } => {
                     match migrate::migrate(config, codec, engine.as_ref(), found, schema, report) {
@@ -339,6 +339,9 @@ fn compare(
         Ok(())
     })
     .map_err(OpenError::io("cannot read the export log in", &folder))?;
+    if let Some(found) = walk.newer {
+        return Err(OpenError::Newer { found, known: SCHEMA });
+    }
     let reached = walk.last.unwrap_or(0).max(base);
     if walk.synced > meta.commit || count > beyond.len() {
         let lost = reached.saturating_sub(meta.commit);

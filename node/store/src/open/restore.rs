@@ -7,11 +7,11 @@ use kith_protocol::record::{Change, Key, Record as _, Restoration};
 
 use super::current::{self, Current, folder_name};
 use super::{Ready, row_error};
-use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, OpenRowError};
+use crate::codec::{Codec, FIRST_INDEX, FIRST_ROW, OpenRowError, SCHEMA};
 use crate::config::{EngineKind, OpenError, OpenReport, OpenStage, StoreConfig};
 use crate::disk;
 use crate::engine::{self, Direction, Durability, Engine};
-use crate::log::{self, Listing, Walk};
+use crate::log::{self, Listing, SnapshotWalk, Walk};
 use crate::staging::{Meta, Staging};
 
 /// Rows written together.
@@ -67,8 +67,15 @@ impl Rebuild<'_> {
 struct FromLog {
     before: Walk,
     after: Walk,
-    snapshot_damage: u64,
+    snapshot: SnapshotWalk,
     base: u64,
+}
+
+impl FromLog {
+    /// Schema version of what only a newer Kith can read.
+    fn newer(&self) -> Option<u16> {
+        self.snapshot.newer.max(self.before.newer).max(self.after.newer)
+    }
 }
 
 pub(super) fn restore(
@@ -81,7 +88,7 @@ pub(super) fn restore(
     report: &mut OpenReport,
 ) -> Result<Ready, OpenError> {
     let path = &config.path;
-    tracing::error!(%reason, store = %path.display(), "the store is being restored from its export log");
+    tracing::warn!(%reason, store = %path.display(), "the store is being restored from its export log");
     // also beyond the current one, whose folder may be what is missing
     let number = current::next_number(path)?.max(current.number.saturating_add(1));
     let salvage = path.join(format!("salvage-{number}"));
@@ -93,6 +100,13 @@ pub(super) fn restore(
     let mut rebuild = Rebuild { config, codec, engine, meta: Meta::default(), waiting: Vec::new(), done: 0 };
     let (log, unreadable) = fill(&mut rebuild, path, &old)?;
 
+    if let Some(found) = log.newer() {
+        drop((rebuild, old));
+        remove(&draft)?;
+        remove(&salvage)?;
+        // what this Kith cannot read would be given up as damage
+        return Err(OpenError::Newer { found, known: SCHEMA });
+    }
     let log_last = log.before.last.max(log.after.last).unwrap_or(0).max(log.base);
     let known = old.meta.map(|meta| meta.commit);
     if log_last == 0 && known.is_none() {
@@ -112,12 +126,12 @@ pub(super) fn restore(
     report.replayed = log.before.commits.saturating_add(log.after.commits);
     report.unreadable_rows = unreadable;
     report.damaged_log_bytes =
-        log.before.damaged_bytes.max(log.after.damaged_bytes).saturating_add(log.snapshot_damage);
+        log.before.damaged_bytes.max(log.after.damaged_bytes).saturating_add(log.snapshot.damaged);
     // what the engine itself had up to its own commit, it gave; unless it was damaged there too
     let covered = known.is_some() && unreadable == 0;
     report.lost_commits = log.after.missing.saturating_add(if covered { 0 } else { log.before.missing });
     report.tail_uncertain = known.is_none() && !log.after.closed;
-    report.rows_lost = !covered && log.snapshot_damage > 0;
+    report.rows_lost = !covered && log.snapshot.damaged > 0;
 
     rebuild.meta.commit = log_last.max(known.unwrap_or(0));
     let mut staging = Staging::new(rebuild.engine.as_ref(), codec, rebuild.meta);
@@ -205,7 +219,7 @@ fn fill(rebuild: &mut Rebuild<'_>, path: &Path, old: &Old) -> Result<(FromLog, u
     let codec = rebuild.codec;
     if let Some((base, snapshot)) = listing.snapshots.last() {
         found.base = *base;
-        found.snapshot_damage = log::snapshot_rows::<RestoreError>(snapshot, codec, |rows| {
+        found.snapshot = log::snapshot_rows::<RestoreError>(snapshot, codec, |rows| {
             Ok(rebuild.take(rows.into_iter().map(Change::Put))?)
         })
         .map_err(|error| error.into_open(snapshot))?;

@@ -1,5 +1,5 @@
 use kith_protocol::id::{AccountId, ConversationId};
-use kith_protocol::record::{Change, Conversation, Row};
+use kith_protocol::record::{Change, Conversation, Restoration, Row};
 use kith_protocol::time::Wall;
 
 use crate::codec::{Codec, FIRST_INDEX, SCHEMA, SCHEMA_KEY};
@@ -73,6 +73,69 @@ fn a_store_of_schema_zero_gets_its_indexes_and_counts() {
         drop(store);
         let (_, report) = Store::open(config(folder.path(), kind)).unwrap();
         assert_eq!(report.migrated_from, None);
+    }
+}
+
+/// Writes every row as a Kith of an older schema did: the layout is the same.
+fn as_of_schema(engine: &dyn Engine, codec: &Codec, schema: u16) {
+    let mut batch = Batch::default();
+    for (key, value) in engine.page(&[], None, Direction::Forward, 10_000).unwrap() {
+        if (crate::codec::FIRST_ROW..FIRST_INDEX).contains(&key[0]) {
+            let mut plain = codec.open(&key, &value).unwrap().to_vec();
+            assert_eq!(plain[1..3], SCHEMA.to_le_bytes());
+            plain[1..3].copy_from_slice(&schema.to_le_bytes());
+            batch.put(key.clone(), codec.seal(&key, &plain).unwrap());
+        }
+    }
+    assert_eq!(batch.rows.len(), 100);
+    engine.write(&batch, &[], Durability::Durable).unwrap();
+    state_schema(engine, codec, schema);
+}
+
+#[test]
+fn a_store_of_schema_one_is_raised_before_a_row_that_it_did_not_know_is_written() {
+    for kind in [EngineKind::Sled, EngineKind::Redb] {
+        let folder = changed(kind, |engine, codec| as_of_schema(engine, codec, 1));
+        let (store, report) = Store::open(config(folder.path(), kind)).unwrap();
+        assert_eq!((report.migrated_from, report.restored), (Some(1), false), "{report:?}");
+        let newest = store.conversations(3).unwrap();
+        assert_eq!(newest.iter().map(|it| it.last_order).collect::<Vec<_>>(), [99, 98, 97]);
+        let row = Restoration { reason: "a test".to_owned(), ..Restoration::default() };
+        store.commit(vec![Change::Put(row.into())]).wait().unwrap();
+        let check = store.check().unwrap();
+        assert!(check.is_sound() && check.is_log_whole() && check.rows == 101, "{check:?}");
+        drop(store);
+        let codec = Codec::new(&MasterKey::from_bytes([7; 32]));
+        let raw = engine::open(kind, &folder.path().join(format!("{kind}-1")), 1 << 20).unwrap();
+        assert_eq!(crate::staging::read_schema(raw.as_ref(), &codec).unwrap(), Some(SCHEMA));
+        drop(raw);
+        let (_, report) = Store::open(config(folder.path(), kind)).unwrap();
+        assert_eq!(report.migrated_from, None);
+    }
+}
+
+#[test]
+fn a_log_of_a_newer_schema_is_not_taken_for_a_damaged_one() {
+    for engine_is_there in [true, false] {
+        let folder = changed(EngineKind::Redb, |_, _| ());
+        let codec = Codec::new(&MasterKey::from_bytes([7; 32]));
+        let header = crate::log::Header { kind: crate::log::Kind::Durable, number: 2, group: 2 };
+        let payload = codec.seal_log(&header.bytes(), &[200, 0, 1]).unwrap();
+        let mut record = Vec::new();
+        crate::log::encode_record(header, &payload, &mut record).unwrap();
+        let segment = folder.path().join("export").join(format!("log-{:016x}-{:04x}", 2, 0));
+        std::fs::write(&segment, &record).unwrap();
+        let engine = folder.path().join("redb-1");
+        if !engine_is_there {
+            std::fs::remove_dir_all(&engine).unwrap();
+        }
+        let error = Store::open(config(folder.path(), EngineKind::Redb)).unwrap_err();
+        assert!(matches!(error, OpenError::Newer { found: 200, known: SCHEMA }), "{error}");
+        assert!(error.to_string().contains("install a newer Kith"), "{error}");
+        assert_eq!(engine.exists(), engine_is_there);
+        assert_eq!(std::fs::read(&segment).unwrap(), record, "left as it is");
+        let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(!left.into_iter().any(|name| name.to_string_lossy().starts_with("new-")));
     }
 }
 

@@ -20,6 +20,7 @@ use crate::out::Out;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    kith_store::panics::keep_off_terminal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
