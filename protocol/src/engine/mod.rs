@@ -129,6 +129,8 @@ pub struct Engine {
     tell: BTreeSet<DeviceId>,
     /// Contacts that are still to be told anew about us.
     untold: telling::Untold,
+    /// Our weekly directory keys, made once for all who are told.
+    week_keys: Option<telling::WeekKeys>,
     /// The week up to which contacts' supply of directory keys was looked at.
     topped_up: Option<u64>,
     /// Device lists of contacts that were heard of and are not here.
@@ -184,6 +186,7 @@ impl Engine {
             pump: BTreeSet::new(),
             tell: BTreeSet::new(),
             untold: telling::Untold::new(),
+            week_keys: None,
             topped_up: None,
             lists: lists::Lists::new(),
             lists_told: BTreeMap::new(),

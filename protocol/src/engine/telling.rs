@@ -9,10 +9,19 @@ use crate::directory::week_key_pair;
 use crate::id::{AccountId, DeviceId};
 use crate::limits;
 use crate::record::{Contact, ContactState, Key, KeyRange, Peer, Telling};
+use crate::secret::Secret32;
 use crate::wire::{ContactInfo, PayloadBody};
 
 /// Devices told in one batch.
 const STRETCH: usize = limits::ROWS_PER_TURN / 4;
+
+/// Public keys of our weekly directory records, as they were told last.
+#[derive(Debug)]
+pub(super) struct WeekKeys {
+    seed: Secret32,
+    first: u64,
+    keys: Vec<[u8; 32]>,
+}
 
 /// Accounts whose devices are still to be told, ascending.
 pub(super) type Untold = VecDeque<AccountId>;
@@ -22,10 +31,8 @@ impl Engine {
     pub(super) fn info_for(&mut self, device: DeviceId) -> Result<ContactInfo, Fault> {
         let first_week = self.core.now.wall.week().saturating_sub(1);
         let directory_seq = self.core.next_directory_seq();
+        let week_keys = self.week_keys_from(first_week);
         let own = &self.core.own;
-        let weeks = first_week..first_week.saturating_add(limits::WEEK_KEYS as u64);
-        let week_keys =
-            weeks.map(|week| week_key_pair(&own.directory_seed, &own.device, week).public()).collect();
         let Some(mut peer) = self.core.peer(&device)? else {
             return Err(Fault::Internal("telling a stranger about ourselves"));
         };
@@ -44,6 +51,22 @@ impl Engine {
         };
         self.core.put(peer);
         Ok(info)
+    }
+
+    /// Our weekly directory keys from a week on: the same for all who are told, and dear to make.
+    fn week_keys_from(&mut self, first: u64) -> Vec<[u8; 32]> {
+        let own = &self.core.own;
+        if let Some(made) = &self.week_keys
+            && made.first == first
+            && made.seed == own.directory_seed
+        {
+            return made.keys.clone();
+        }
+        let weeks = first..first.saturating_add(limits::WEEK_KEYS as u64);
+        let keys: Vec<[u8; 32]> =
+            weeks.map(|week| week_key_pair(&own.directory_seed, &own.device, week).public()).collect();
+        self.week_keys = Some(WeekKeys { seed: own.directory_seed.clone(), first, keys: keys.clone() });
+        keys
     }
 
     /// Every contact's devices are told anew about us: a first stretch in this turn, the others in turns of their own, also

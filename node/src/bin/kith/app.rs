@@ -61,8 +61,8 @@ impl App {
     /// Log lines go to standard error, as much as was asked for.
     pub(crate) fn start_log(&self, to_people: bool) {
         let level = match (self.verbose, to_people) {
-            // what an engine says of its own damage, the store says better
-            (0, false) => "error,sled=off",
+            // what an engine says of its own damage, the store says better; why nothing was written, the command itself
+            (0, false) => "error,sled=off,kith_store::writer=off,kith_store::store=off",
             // libraries warn of what is ordinary for a person with no network
             (0, true) => "error,sled=off,kith_node=warn,kith_network=warn,kith_store=warn,kith_protocol=warn",
             (1, _) => "warn,kith_node=info,kith_network=info,kith_store=info,kith_protocol=info",
