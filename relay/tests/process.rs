@@ -212,8 +212,10 @@ async fn the_operator_reloads_drains_blocks_and_evicts() {
         owner.collect(vec![envelope_id(&letter)]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    relay.configure("[connections]\ntotal = 10");
+    assert_eq!(relay.json(&["reload"])[0]["restart"], serde_json::json!(["[connections]"]));
     relay.configure("");
-    relay.json(&["reload"]);
+    assert_eq!(relay.json(&["reload"])[0], serde_json::json!({}));
 
     relay.json(&["drain"]);
     assert_eq!(full().await, Some(RefusalCode::Closed));

@@ -29,6 +29,8 @@ pub struct Control {
     store: Arc<ObservedStore>,
     host: Arc<ProductEnvironment>,
     config: Arc<watch::Sender<Arc<RelayConfig>>>,
+    /// As the relay was started.
+    started: Arc<RelayConfig>,
     stop: Arc<Notify>,
 }
 
@@ -42,8 +44,9 @@ impl Control {
         host: Arc<ProductEnvironment>,
         config: RelayConfig,
     ) -> Self {
-        let config = Arc::new(watch::Sender::new(Arc::new(config)));
-        Self { relay, folder, store, host, config, stop: Arc::default() }
+        let started = Arc::new(config);
+        let config = Arc::new(watch::Sender::new(Arc::clone(&started)));
+        Self { relay, folder, store, host, config, started, stop: Arc::default() }
     }
 
     /// Ends when somebody orders the relay to stop.
@@ -75,17 +78,19 @@ impl Control {
         }
     }
 
-    /// Reads the configuration again; what is wrong with it changes nothing.
+    /// Reads the configuration again; what is wrong with it changes nothing. Says what of it is in force only after a
+    /// restart.
     ///
     /// # Errors
     /// One sentence.
-    pub async fn reload(&self) -> Result<(), String> {
+    pub async fn reload(&self) -> Result<Vec<&'static str>, String> {
         let config = RelayConfig::read(&self.folder.config()).map_err(|error| error.to_string())?;
         config.load_certificate(self.host.certificate()).map_err(|error| error.to_string())?;
         let policy = config.policy(self.folder.is_draining());
         self.relay.set(policy, config.rate).await.map_err(|error| error.to_string())?;
+        let waiting = config.waits_for_restart(&self.started);
         self.config.send_replace(Arc::new(config));
-        Ok(())
+        Ok(waiting)
     }
 
     /// Carries an order out.
@@ -128,7 +133,10 @@ impl Control {
                 Ok(json!({ "draining": !off, "mailboxes": status.mailboxes, "envelopes": status.envelopes }))
             }
             Ask::ConfirmClock => self.relay.confirm_clock().await.map(|()| json!({})).map_err(text),
-            Ask::Reload => self.reload().await.map(|()| json!({})),
+            Ask::Reload => self.reload().await.map(|waiting| match waiting.as_slice() {
+                [] => json!({}),
+                waiting => json!({ "restart": waiting }),
+            }),
             Ask::Audit => self.audit().await,
             // a backup is a stream, and has its own way
             Ask::Backup => Err("a backup cannot be answered in one line".into()),

@@ -323,6 +323,27 @@ impl RelayConfig {
         Err("this kith-relay was built without PostgreSQL: build it with the feature `postgres`".into())
     }
 
+    /// What differs from the configuration a relay was started with and is not changed while it runs, by its name in the
+    /// file.
+    #[must_use]
+    pub fn waits_for_restart(&self, started: &Self) -> Vec<&'static str> {
+        [
+            ("listen", self.listen != started.listen),
+            ("external", self.external != started.external),
+            ("bootstrap", self.bootstrap != started.bootstrap),
+            ("log", self.log != started.log),
+            ("log_format", self.log_format != started.log_format),
+            ("[web]", self.web != started.web),
+            ("[store]", self.store != started.store),
+            ("[database]", self.database != started.database),
+            ("[connections]", self.connections != started.connections),
+            ("[circuits]", self.circuits != started.circuits),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+
     /// What the relay allows. A drained relay takes nothing new, whatever the file says.
     #[must_use]
     pub fn policy(&self, draining: bool) -> Policy {

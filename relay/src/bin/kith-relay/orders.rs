@@ -78,7 +78,12 @@ fn people(ask: &Ask, answer: &Value) -> Vec<String> {
             text(answer, "envelopes"),
             text(answer, "mailboxes")
         )],
-        (Ask::Drain { off: true }, _) => vec!["The relay takes everything again.".into()],
+        (Ask::Drain { off: true }, _) => vec!["The relay goes by its configured mode again.".into()],
+        (Ask::Reload, answer) if answer.get("restart").is_some() => {
+            let waiting = answer.get("restart").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let names: Vec<String> = waiting.iter().map(plain).collect();
+            vec![format!("Done, except for what is in force only after a restart: {}.", names.join(", "))]
+        }
         (_, Value::Object(fields)) if fields.is_empty() => vec!["Done.".into()],
         (_, Value::Object(fields)) => {
             let width = fields.keys().map(String::len).max().unwrap_or_default();

@@ -70,8 +70,11 @@ pub(crate) async fn perform(folder: &Folder, out: &Out, args: &RunArgs) -> anyho
             signal = signals.next() => match signal {
                 Signal::End => break,
                 Signal::Reload => match control.reload().await {
-                    Ok(()) => {
+                    Ok(waiting) => {
                         info!("the configuration was read again");
+                        if !waiting.is_empty() {
+                            warn!("in force only after a restart: {}", waiting.join(", "));
+                        }
                         warn_of_certificate(&host);
                     }
                     Err(error) => warn!("the configuration was not taken, the one before is in force: {error}"),
