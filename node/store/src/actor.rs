@@ -110,7 +110,7 @@ pub(crate) struct Queue {
     started: Instant,
     /// Milliseconds after `started` at which the write under way began, plus one; zero while idle.
     busy: AtomicU64,
-    /// What a commit written by its caller took lately, in microseconds.
+    /// What commits that were written alone took lately, in microseconds.
     took: AtomicU64,
     rouser: Option<Rouser>,
 }
@@ -272,9 +272,10 @@ impl Queue {
             let Some(desk) = &mut holding.desk else { return };
             if !requests.is_empty() {
                 self.mark(true);
-                let (start, single) = (now(), requests.len() == 1);
+                let alone = requests.len() == 1 && matches!(requests.front(), Some(Request::Commit(_)));
+                let start = now();
                 Self::serve(&mut desk.writer, requests);
-                if single {
+                if alone {
                     self.note(now().saturating_duration_since(start));
                 }
                 self.mark(false);

@@ -334,6 +334,7 @@ impl RelayConfig {
             ("log", self.log != started.log),
             ("log_format", self.log_format != started.log_format),
             ("[web]", self.web != started.web),
+            ("total.reserve", self.total.reserve != started.total.reserve),
             ("[store]", self.store != started.store),
             ("[database]", self.database != started.database),
             ("[connections]", self.connections != started.connections),
@@ -435,6 +436,16 @@ mod tests {
 
     fn error(text: &str) -> String {
         RelayConfig::parse(text, "relay.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_in_force_only_after_a_restart_is_named_and_nothing_else() {
+        let started = RelayConfig::default();
+        let changed =
+            |text: &str| RelayConfig::parse(text, "relay.toml").unwrap().waits_for_restart(&started);
+        assert_eq!(changed("mode = \"token\"\n[mailbox]\nitems = 5\n[total]\nmailboxes = 7"), [""; 0]);
+        assert_eq!(changed("[total]\nreserve = \"3 GiB\""), ["total.reserve"]);
+        assert_eq!(changed("log = \"debug\"\n[circuits]\ntotal = 1"), ["log", "[circuits]"]);
     }
 
     #[test]
